@@ -1,0 +1,50 @@
+//! Nouns and wire grammar of the OCI image and distribution specifications.
+//!
+//! No I/O, no async, no clock: every function here is a pure translation between text or bytes and a value that
+//! is valid by construction. The views of JSON documents are our own and deliberately small: a manifest keeps its
+//! verbatim bytes, and what a view does not know is never lost because nothing is ever written back from it.
+
+mod challenge;
+mod descriptor;
+mod digest;
+mod error_body;
+mod link;
+mod manifest;
+mod name;
+mod range;
+mod reference;
+mod strict_json;
+
+pub mod media_type;
+
+pub use challenge::{Challenge, parse_challenges};
+pub use descriptor::{Descriptor, Platform};
+pub use digest::{Algorithm, Digest, Hasher};
+pub use error_body::{ErrorBody, ErrorCode, parse_error_body};
+pub use link::{format_next_link, next_link};
+pub use manifest::{Content, MAX_MANIFEST_SIZE, Manifest, referrers_index};
+pub use name::{Name, Registry, Tag};
+pub use range::{ContentRange, RangeRequest, UploadRange, parse_range};
+pub use reference::{ImageReference, Reference, fallback_tag};
+
+/// A text or document that does not follow its grammar.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{input:?} is not a valid {what}: {reason}")]
+pub struct Malformed {
+    /// What was expected, in the words of the specification: "digest", "tag", "manifest", …
+    pub what: &'static str,
+    /// The offending text, cut to 120 characters.
+    pub input: String,
+    /// Which rule it breaks and, where there is one, the remedy.
+    pub reason: String,
+}
+
+impl Malformed {
+    pub(crate) fn new(what: &'static str, input: &str, reason: impl Into<String>) -> Self {
+        let mut shown: String = input.chars().take(120).collect();
+        if shown.len() < input.len() {
+            shown.push('…');
+        }
+        Self { what, input: shown, reason: reason.into() }
+    }
+}

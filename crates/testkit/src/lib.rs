@@ -1,0 +1,7 @@
+//! What the tests and the benchmark of ferry stand on: image builders, a registry with faults and counters, a slow
+//! and lossy link, and launchers for registries and clients that nobody here wrote.
+
+pub mod fake;
+pub mod images;
+pub mod link;
+pub mod peers;
