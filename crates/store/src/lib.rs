@@ -6,20 +6,29 @@
 //! [`Begun::Upload`] instead of [`Begun::Mounted`], [`Removed::Unsupported`]), never an error; an [`Error`] carries in
 //! its [`Kind`] whether trying again can help.
 //!
-//! Every implementation passes the suite in [`contract`].
+//! Every implementation passes the suite in `contract`, which is behind the feature of that name so that only tests
+//! pay for it; [`MemoryStore`], which is stricter than any registry, is the first of them. [`CountingStore`] and
+//! [`FaultyStore`] wrap any store to assert how much work was done and what becomes of it when things break.
 
+#[cfg(any(test, feature = "contract"))]
+#[expect(clippy::panic, clippy::unwrap_used, reason = "a case that cannot go on has failed")]
+pub mod contract;
 mod error;
 mod extents;
+mod memory;
 mod staging;
 mod types;
+mod wrappers;
 
 pub use error::{Error, Kind, Result, Side};
 pub use extents::Extents;
+pub use memory::MemoryStore;
 pub use staging::{Partial, Staging};
 pub use types::{
     Begun, Blob, BlobBody, ByteRange, ByteStream, Cursor, Expect, FileSlice, Mount, Page, PageRequest,
     Removed, RepositoryEntry, Resolved, Scope, Stored, TagEntry, UploadToken,
 };
+pub use wrappers::{BodyFault, CountingStore, Counts, FaultyStore, Operation};
 
 use std::sync::Arc;
 
