@@ -1,0 +1,150 @@
+//! What is visible where: links, manifests, tags and uploads, in SQLite.
+//!
+//! The statements are those that SQLite and PostgreSQL have in common. Writing goes through one connection, so that
+//! writers wait in line here and none of them ever finds the database busy; readers have their own connections and
+//! see what was committed.
+
+mod key;
+mod read;
+mod write;
+
+pub(crate) use key::Key;
+
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+use ferry_oci::{Digest, Malformed, Manifest, media_type};
+use ferry_store::{Error, Kind, Result};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection, SqlitePool, query_scalar};
+
+/// Readers that may run at once.
+const READERS: u32 = 4;
+
+/// How long a writer waits in line: longer than any burst of pushes on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long SQLite waits for a lock, which matters only against tools that look into the file from outside.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// The catalog. Its functions return sqlx's errors; [`error`] makes ours of them, where it is known what was done.
+pub(crate) struct Catalog {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Catalog {
+    /// Opens the catalog, creating it or bringing it up to date.
+    pub(crate) async fn open(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY)
+            .disable_statement_logging();
+        let pool = || {
+            SqlitePoolOptions::new()
+                .acquire_timeout(PATIENCE)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
+        let writer = pool().max_connections(1).connect_with(options.clone()).await;
+        let writer = writer.map_err(|e| error("open catalog", path.display(), e))?;
+        migrations().run(&writer).await.map_err(|e| migration_error(path, e))?;
+        let readers = pool().max_connections(READERS).connect_lazy_with(options);
+        Ok(Self { writer, readers })
+    }
+}
+
+/// Every schema there ever was, oldest first. One that was released is never edited.
+fn migrations() -> Migrator {
+    let sql = include_str!("../migrations/0001_catalog.sql").into_sql_str();
+    Migrator::with_migrations(vec![Migration::new(1, "catalog".into(), MigrationType::Simple, sql, false)])
+}
+
+fn migration_error(path: &Path, failure: MigrateError) -> Error {
+    let subject = path.display();
+    match failure {
+        MigrateError::VersionMissing(version) => {
+            let detail = format!(
+                "a newer ferry wrote it (schema {version}); use that version, or another directory with this one"
+            );
+            Error::new(Kind::Invalid, "open catalog", subject, detail)
+        }
+        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => error("open catalog", subject, e),
+        other => Error::new(Kind::Invalid, "open catalog", subject, other.to_string()).caused_by(other),
+    }
+}
+
+/// Our error for one of sqlx.
+pub(crate) fn error(operation: &'static str, subject: impl Display, failure: sqlx::Error) -> Error {
+    let kind = match &failure {
+        sqlx::Error::Database(e) => {
+            // The low byte is SQLite's primary result code (https://www.sqlite.org/rescode.html).
+            match e.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+                Some(3 | 8) => Kind::Denied,
+                Some(11 | 26) => Kind::Invalid,
+                Some(13) => Kind::Full,
+                _ => Kind::Unavailable,
+            }
+        }
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Kind::Invalid,
+        _ => Kind::Unavailable,
+    };
+    Error::new(kind, operation, subject, failure.to_string()).caused_by(failure)
+}
+
+/// A text of the catalog as what it stands for.
+fn decoded<T: std::str::FromStr<Err = Malformed>>(text: &str) -> sqlx::Result<T> {
+    text.parse().map_err(|e: Malformed| sqlx::Error::Decode(Box::new(e)))
+}
+
+/// What a manifest needs of its repository: everything with its size, or the first thing that is missing.
+type Needed = std::result::Result<Vec<(Digest, u64)>, Digest>;
+
+async fn needed(conn: &mut SqliteConnection, key: &Key, manifest: &Manifest) -> sqlx::Result<Needed> {
+    let mut found = Vec::new();
+    for blob in manifest.blobs() {
+        match blob_size(conn, key, &blob.digest).await? {
+            Some(size) => found.push((blob.digest, size)),
+            None => return Ok(Err(blob.digest)),
+        }
+    }
+    for child in manifest.children() {
+        let mut size = manifest_size(conn, key, &child.digest).await?;
+        // An index may list blobs too: BuildKit keeps its cache so.
+        if size.is_none() && !media_type::is_manifest(&child.media_type) {
+            size = blob_size(conn, key, &child.digest).await?;
+        }
+        match size {
+            Some(size) => found.push((child.digest, size)),
+            None => return Ok(Err(child.digest)),
+        }
+    }
+    Ok(Ok(found))
+}
+
+async fn blob_size(conn: &mut SqliteConnection, key: &Key, digest: &Digest) -> sqlx::Result<Option<u64>> {
+    let size = query_scalar("SELECT size FROM links WHERE scope = $1 AND name = $2 AND digest = $3")
+        .bind(&key.scope)
+        .bind(&key.name)
+        .bind(digest.to_string())
+        .fetch_optional(conn)
+        .await?;
+    Ok(size.map(|size: i64| size as u64))
+}
+
+async fn manifest_size(conn: &mut SqliteConnection, key: &Key, digest: &Digest) -> sqlx::Result<Option<u64>> {
+    let size = query_scalar("SELECT size FROM manifests WHERE scope = $1 AND name = $2 AND digest = $3")
+        .bind(&key.scope)
+        .bind(&key.name)
+        .bind(digest.to_string())
+        .fetch_optional(conn)
+        .await?;
+    Ok(size.map(|size: i64| size as u64))
+}

@@ -1,0 +1,58 @@
+use ferry_oci::Name;
+use ferry_store::Scope;
+use serde_json::json;
+
+/// A repository as the catalog names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(super) scope: String,
+    pub(super) name: String,
+}
+
+impl Key {
+    pub(crate) fn new(scope: &Scope, name: &Name) -> Self {
+        Self { scope: scope_text(scope), name: name.to_string() }
+    }
+
+    /// The repository of another name in the same scope.
+    pub(crate) fn sibling(&self, name: &Name) -> Self {
+        Self { scope: self.scope.clone(), name: name.to_string() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A scope as text. JSON, because hosts and accounts may hold any character and two scopes must never meet.
+pub(super) fn scope_text(scope: &Scope) -> String {
+    match scope {
+        Scope::Hosted => json!(["hosted"]),
+        Scope::Upstream { host, account } => json!(["upstream", host, account]),
+    }
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_never_meet() {
+        let upstream = |host: &str, account: Option<&str>| {
+            scope_text(&Scope::Upstream { host: host.to_owned(), account: account.map(str::to_owned) })
+        };
+        let texts = [
+            scope_text(&Scope::Hosted),
+            upstream("a", None),
+            upstream("a", Some("")),
+            upstream("a", Some("null")),
+            upstream("a\",\"b", None),
+            upstream("a", Some("b")),
+            upstream("", Some("a")),
+        ];
+        let different: std::collections::HashSet<_> = texts.iter().collect();
+        assert_eq!(different.len(), texts.len(), "{texts:?}");
+        assert_eq!(upstream("a", None), r#"["upstream","a",null]"#, "what is on disk stays readable");
+    }
+}

@@ -1,0 +1,316 @@
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ferry_oci::{Digest, Hasher};
+use ferry_store::{Error, Extents, Kind, Partial, Result};
+use tokio::sync::watch;
+
+use crate::files::{blocking, hash_range, remove_if_there};
+use crate::partial_map::{format_map, parse_map};
+
+/// Where a partial blob lies.
+#[derive(Clone)]
+pub(crate) struct Paths {
+    /// The bytes, with holes.
+    pub(crate) part: PathBuf,
+    /// Which of them are there.
+    pub(crate) map: PathBuf,
+    /// The next map, until it is whole.
+    map_new: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn of(directory: &Path, digest: &Digest) -> Self {
+        let stem = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        let file = |suffix: &str| directory.join(format!("{stem}.{suffix}"));
+        Self { part: file("part"), map: file("map"), map_new: file("map-new") }
+    }
+
+    /// Removes all files. The bytes go last: whoever finds them finds no map, and begins anew.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        remove_if_there(&self.map_new)?;
+        remove_if_there(&self.map)?;
+        remove_if_there(&self.part)
+    }
+}
+
+/// What the readers of a partial blob watch.
+#[derive(Default)]
+struct State {
+    extents: Extents,
+    sealed: bool,
+    discarded: bool,
+}
+
+/// The hash of the bytes that arrived in order.
+struct Prefix {
+    hasher: Hasher,
+    length: u64,
+}
+
+/// The files of one partial blob and what is known of them. All functions with file work block.
+///
+/// Nothing here is synchronised to the disk: every byte is verified by [`PartialFile::seal`] before it counts, so
+/// what a power cut takes or garbles is found and fetched again. Bytes that were written outlive a kill anyway; those
+/// that the map does not tell of yet are fetched again.
+pub(crate) struct PartialFile {
+    digest: Digest,
+    size: u64,
+    piece: u64,
+    /// Locked as long as it is open: one process fills a blob.
+    file: File,
+    paths: Paths,
+    state: watch::Sender<State>,
+    /// Whoever writes holds this, so that no byte is written twice and what is hashed is what is in the file.
+    prefix: Mutex<Prefix>,
+}
+
+impl PartialFile {
+    /// Opens the files; `None` if another process holds them.
+    pub(crate) fn open(paths: Paths, digest: &Digest, size: u64, piece: u64) -> io::Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(&paths.part)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+        let metadata = file.metadata()?;
+        // Whoever held the lock before may have removed the file between our opening and locking it.
+        if fs::metadata(&paths.part).ok().is_none_or(|there| there.ino() != metadata.ino()) {
+            return Ok(None);
+        }
+        let map = fs::read(&paths.map).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let extents = map.and_then(|text| parse_map(&text, size, metadata.len())).unwrap_or_default();
+        if extents.is_empty() {
+            file.set_len(0)?;
+        }
+        Ok(Some(Self {
+            digest: *digest,
+            size,
+            piece,
+            file,
+            paths,
+            state: watch::Sender::new(State { extents, ..State::default() }),
+            prefix: Mutex::new(Prefix { hasher: Hasher::new(digest.algorithm()), length: 0 }),
+        }))
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.state.borrow().discarded
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Prefix> {
+        self.prefix.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn invalid(&self, operation: &'static str, detail: impl Into<String>) -> Error {
+        Error::new(Kind::Invalid, operation, self.digest, detail)
+    }
+
+    fn io(&self, operation: &'static str) -> impl Fn(io::Error) -> Error {
+        let digest = self.digest;
+        move |e| Error::io(operation, digest, e)
+    }
+
+    fn check_usable(&self, operation: &'static str) -> Result<()> {
+        if self.is_discarded() { Err(self.invalid(operation, "it was discarded")) } else { Ok(()) }
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        const OPERATION: &str = "stage blob";
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= self.size);
+        let end = end.ok_or_else(|| self.invalid(OPERATION, "bytes beyond the end"))?;
+        let mut prefix = self.writing();
+        self.check_usable(OPERATION)?;
+        // Bytes that are there already stay: they may have been hashed or read.
+        let gaps = gaps(&self.state.borrow().extents, offset..end);
+        for gap in &gaps {
+            let part = &bytes[(gap.start - offset) as usize..(gap.end - offset) as usize];
+            self.file.write_all_at(part, gap.start).map_err(self.io(OPERATION))?;
+            if prefix.length == gap.start {
+                prefix.hasher.update(part);
+                prefix.length = gap.end;
+            }
+            self.state.send_modify(|state| state.extents.insert(gap.clone()));
+        }
+        if gaps.iter().any(|gap| self.completes_piece(gap)) { self.record() } else { Ok(()) }
+    }
+
+    /// Whether a piece that `added` lies in is complete now.
+    fn completes_piece(&self, added: &Range<u64>) -> bool {
+        let state = self.state.borrow();
+        (added.start / self.piece..=(added.end - 1) / self.piece).any(|piece| {
+            let start = piece * self.piece;
+            state.extents.covers(&(start..start.saturating_add(self.piece).min(self.size)))
+        })
+    }
+
+    /// Writes the map. Called by whoever holds `prefix`, so there is one writer of it.
+    fn record(&self) -> Result<()> {
+        let text = format_map(self.size, &self.state.borrow().extents);
+        fs::write(&self.paths.map_new, text)
+            .and_then(|()| fs::rename(&self.paths.map_new, &self.paths.map))
+            .map_err(self.io("record staged blob"))
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        const OPERATION: &str = "read staged blob";
+        self.check_usable(OPERATION)?;
+        let extents = self.state.borrow().extents.clone();
+        let there = extents.iter().find(|have| have.contains(&offset));
+        let available = match there {
+            Some(have) => have.end - offset,
+            None if offset == self.size => 0,
+            None => return Err(self.invalid(OPERATION, format!("byte {offset} is not there"))),
+        };
+        let mut buffer = vec![0; available.min(length as u64) as usize];
+        self.file.read_exact_at(&mut buffer, offset).map_err(self.io(OPERATION))?;
+        Ok(Bytes::from(buffer))
+    }
+
+    fn flush(&self) -> Result<()> {
+        let _writing = self.writing();
+        self.check_usable("record staged blob")?;
+        self.record()
+    }
+
+    fn seal(&self, digest: &Digest) -> Result<()> {
+        const OPERATION: &str = "verify staged blob";
+        let prefix = self.writing();
+        self.check_usable(OPERATION)?;
+        if !self.state.borrow().extents.covers(&(0..self.size)) {
+            return Err(self.invalid(OPERATION, "bytes are missing"));
+        }
+        let (mut hasher, hashed) = if prefix.hasher.algorithm() == digest.algorithm() {
+            (prefix.hasher.clone(), prefix.length)
+        } else {
+            (Hasher::new(digest.algorithm()), 0)
+        };
+        hash_range(&self.file, hashed..self.size, &mut hasher).map_err(self.io(OPERATION))?;
+        let actual = hasher.finish();
+        if actual != *digest {
+            self.remove()?;
+            let detail = format!("the bytes are {actual}");
+            return Err(Error::new(Kind::DigestMismatch, OPERATION, digest, detail));
+        }
+        self.record()?;
+        self.state.send_modify(|state| state.sealed = true);
+        Ok(())
+    }
+
+    fn discard(&self) -> Result<()> {
+        let _writing = self.writing();
+        // The names may belong to another partial blob by now.
+        if self.is_discarded() { Ok(()) } else { self.remove() }
+    }
+
+    fn remove(&self) -> Result<()> {
+        self.state.send_modify(|state| *state = State { discarded: true, ..State::default() });
+        self.paths.remove().map_err(self.io("discard staged blob"))
+    }
+}
+
+/// What of `range` is not there.
+fn gaps(extents: &Extents, range: Range<u64>) -> Vec<Range<u64>> {
+    let mut gaps = Vec::new();
+    let mut at = range.start;
+    for have in extents.iter().filter(|have| have.start < range.end && range.start < have.end) {
+        if at < have.start {
+            gaps.push(at..have.start);
+        }
+        at = have.end;
+    }
+    if at < range.end {
+        gaps.push(at..range.end);
+    }
+    gaps
+}
+
+/// A user's hold on a partial blob; work that was begun for it keeps the files open beyond it.
+pub(crate) struct FilePartial(pub(crate) Arc<PartialFile>);
+
+impl FilePartial {
+    async fn with<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&PartialFile) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let file = Arc::clone(&self.0);
+        blocking(operation, move || work(&file)).await
+    }
+}
+
+#[async_trait]
+impl Partial for FilePartial {
+    fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    fn extents(&self) -> Extents {
+        self.0.state.borrow().extents.clone()
+    }
+
+    async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.with("stage blob", move |file| file.write_at(offset, &bytes)).await
+    }
+
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        self.with("read staged blob", move |file| file.read_at(offset, length)).await
+    }
+
+    async fn changed(&self, prefix: u64) {
+        let mut state = self.0.state.subscribe();
+        // The sender lives as long as `self`, so there is no error to handle. `wait_for` looks before it waits and
+        // after every change, so no wake-up is lost.
+        let _ =
+            state.wait_for(|state| state.extents.prefix() > prefix || state.sealed || state.discarded).await;
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.with("record staged blob", PartialFile::flush).await
+    }
+
+    async fn seal(&self, digest: &Digest) -> Result<()> {
+        let digest = *digest;
+        self.with("verify staged blob", move |file| file.seal(&digest)).await
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.0.state.borrow().sealed
+    }
+
+    async fn discard(&self) -> Result<()> {
+        self.with("discard staged blob", PartialFile::discard).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_what_is_not_there() {
+        let extents: Extents = [10..20, 30..40].into_iter().collect();
+        for (range, expected) in [
+            (0..50, vec![(0, 10), (20, 30), (40, 50)]),
+            (12..35, vec![(20, 30)]),
+            (30..40, vec![]),
+            (20..30, vec![(20, 30)]),
+            (5..5, vec![]),
+        ] {
+            let found: Vec<_> = gaps(&extents, range).iter().map(|gap| (gap.start, gap.end)).collect();
+            assert_eq!(found, expected);
+        }
+    }
+}

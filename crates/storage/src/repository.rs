@@ -1,0 +1,252 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ferry_oci::{Algorithm, Descriptor, Digest, Manifest, Name, Reference, Tag};
+use ferry_store::{
+    Begun, Blob, BlobBody, ByteRange, Cursor, Error, Expect, FileSlice, Kind, Mount, Page, PageRequest,
+    Removed, Repository, RepositoryMut, Resolved, Result, Stored, TagEntry, Upload, UploadToken,
+};
+
+use crate::catalog::{self, Key};
+use crate::files::blocking_io;
+use crate::storage::Inner;
+use crate::upload::FileUpload;
+
+/// Items of a page if the caller does not say.
+const PAGE: usize = 1_000;
+
+/// Items of a page at most.
+const MAX_PAGE: usize = 10_000;
+
+/// The item that the page comes after; every name is greater than the empty text.
+pub(crate) fn start(request: &PageRequest) -> &str {
+    request.after.as_ref().map_or("", Cursor::as_str)
+}
+
+/// How many items the page has at most.
+pub(crate) fn limit(request: &PageRequest) -> i64 {
+    request.limit.unwrap_or(PAGE).min(MAX_PAGE) as i64
+}
+
+/// The page, of items among which there is one more if there are more.
+pub(crate) fn page<T>(mut items: Vec<T>, request: &PageRequest, key: impl Fn(&T) -> String) -> Page<T> {
+    let limit = limit(request) as usize;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|last| Cursor::after(key(last)));
+    Page { items, next }
+}
+
+/// One repository of one scope.
+pub(crate) struct FileRepository {
+    inner: Arc<Inner>,
+    key: Key,
+}
+
+impl FileRepository {
+    pub(crate) fn new(inner: Arc<Inner>, key: Key) -> Self {
+        Self { inner, key }
+    }
+
+    /// A manifest that the catalog names and whose file is whole.
+    async fn find(&self, operation: &'static str, reference: &Reference) -> Result<Descriptor> {
+        let row = self.inner.catalog.manifest(&self.key, reference).await;
+        let row = row.map_err(|e| catalog::error(operation, reference, e))?;
+        let descriptor = row.ok_or_else(|| Error::not_found(operation, reference))?;
+        let whole = self.lacking(operation, vec![(descriptor.digest, descriptor.size)]).await?.is_none();
+        if whole { Ok(descriptor) } else { Err(Error::not_found(operation, reference)) }
+    }
+
+    /// The first of `files` that is missing or not of its size.
+    async fn lacking(&self, operation: &'static str, files: Vec<(Digest, u64)>) -> Result<Option<Digest>> {
+        let inner = Arc::clone(&self.inner);
+        blocking_io(operation, self.key.name(), move || {
+            for (digest, size) in files {
+                if !inner.content.holds(&digest, size)? {
+                    return Ok(Some(digest));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// The size of a blob, if `key` links it and its file is whole.
+    async fn blob_of(&self, key: &Key, digest: &Digest) -> Result<Option<u64>> {
+        let size = self.inner.catalog.blob(key, digest).await;
+        self.whole(digest, size.map_err(|e| catalog::error("stat blob", digest, e))?).await
+    }
+
+    async fn whole(&self, digest: &Digest, size: Option<u64>) -> Result<Option<u64>> {
+        let Some(size) = size else { return Ok(None) };
+        let lacking = self.lacking("stat blob", vec![(*digest, size)]).await?;
+        Ok(lacking.is_none().then_some(size))
+    }
+
+    /// The size of a blob that may be mounted.
+    async fn mountable(&self, digest: &Digest, mount: &Mount) -> Result<Option<u64>> {
+        match mount {
+            Mount::No => Ok(None),
+            Mount::From(names) => self.mountable_from(digest, names).await,
+            Mount::Anywhere => {
+                let size = self.inner.catalog.blob_anywhere(&self.key, digest).await;
+                self.whole(digest, size.map_err(|e| catalog::error("mount blob", digest, e))?).await
+            }
+        }
+    }
+
+    async fn mountable_from(&self, digest: &Digest, names: &[Name]) -> Result<Option<u64>> {
+        for name in names {
+            let size = self.blob_of(&self.key.sibling(name), digest).await?;
+            if size.is_some() {
+                return Ok(size);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn put_bytes(&self, digest: Digest, bytes: Bytes) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        blocking_io("push manifest", digest, move || {
+            inner.content.put(&inner.sessions.temporary(), &digest, &bytes)
+        })
+        .await
+    }
+}
+
+fn incomplete(manifest: &Manifest, missing: &Digest) -> Error {
+    let detail = format!("the repository lacks {missing}");
+    Error::new(Kind::Incomplete, "push manifest", manifest.digest(), detail)
+}
+
+#[async_trait]
+impl Repository for FileRepository {
+    async fn resolve(&self, reference: &Reference) -> Result<Resolved> {
+        self.find("resolve", reference).await.map(Resolved::fresh)
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<Manifest> {
+        let found = self.find("read manifest", reference).await?;
+        let (inner, digest, size) = (Arc::clone(&self.inner), found.digest, found.size);
+        let bytes = blocking_io("read manifest", digest, move || {
+            let file = inner.content.open_file(&digest, size)?.ok_or(std::io::ErrorKind::NotFound)?;
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut &file, &mut bytes)?;
+            Ok(bytes)
+        })
+        .await?;
+        let manifest = Manifest::parse_as(digest.algorithm(), Some(&found.media_type), Bytes::from(bytes));
+        match manifest {
+            Ok(manifest) if manifest.digest() == digest => Ok(manifest),
+            _ => {
+                let detail = "the file is damaged; push the manifest again";
+                Err(Error::new(Kind::DigestMismatch, "read manifest", digest, detail))
+            }
+        }
+    }
+
+    async fn stat(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.blob_of(&self.key, digest).await
+    }
+
+    async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<Blob> {
+        let size = self.inner.catalog.blob(&self.key, digest).await;
+        let size = size.map_err(|e| catalog::error("read blob", digest, e))?;
+        let size = size.ok_or_else(|| Error::not_found("read blob", digest))?;
+        let (inner, wanted) = (Arc::clone(&self.inner), *digest);
+        let file = blocking_io("read blob", digest, move || inner.content.open_file(&wanted, size)).await?;
+        let file = file.ok_or_else(|| Error::not_found("read blob", digest))?;
+        let range = range.within(size).ok_or_else(|| {
+            let detail = format!("byte {} is beyond the end at {size}", range.start);
+            Error::new(Kind::Invalid, "read blob", digest, detail)
+        })?;
+        let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
+        Ok(Blob { size, range, body })
+    }
+
+    async fn tags(&self, request: PageRequest) -> Result<Page<TagEntry>> {
+        let failed = |e| catalog::error("list tags", self.key.name(), e);
+        if !self.inner.catalog.exists(&self.key).await.map_err(failed)? {
+            return Err(Error::not_found("list tags", self.key.name()));
+        }
+        let entries = self.inner.catalog.tags(&self.key, start(&request), limit(&request) + 1).await;
+        Ok(page(entries.map_err(failed)?, &request, |entry| entry.tag.to_string()))
+    }
+
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        request: PageRequest,
+    ) -> Result<Page<Descriptor>> {
+        let window = (start(&request), limit(&request) + 1);
+        let referrers = self.inner.catalog.referrers(&self.key, subject, artifact_type, window).await;
+        let referrers = referrers.map_err(|e| catalog::error("list referrers", subject, e))?;
+        Ok(page(referrers, &request, |referrer| referrer.digest.to_string()))
+    }
+}
+
+#[async_trait]
+impl RepositoryMut for FileRepository {
+    async fn begin(&self, expect: Expect) -> Result<Begun> {
+        if let Some(digest) = &expect.digest
+            && expect.mount != Mount::No
+        {
+            if self.stat(digest).await?.is_some() {
+                return Ok(Begun::Exists);
+            }
+            if let Some(size) = self.mountable(digest, &expect.mount).await? {
+                let linked = self.inner.catalog.link(&self.key, digest, size, None).await;
+                linked.map_err(|e| catalog::error("mount blob", digest, e))?;
+                return Ok(Begun::Mounted);
+            }
+        }
+        let algorithm = expect.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+        let upload = FileUpload::begin(&self.inner, &self.key, algorithm).await?;
+        Ok(Begun::Upload(Box::new(upload)))
+    }
+
+    async fn resume(&self, token: &UploadToken) -> Result<Option<Box<dyn Upload>>> {
+        let upload = FileUpload::resume(&self.inner, &self.key, token.expose()).await?;
+        Ok(upload.map(|upload| Box::new(upload) as Box<dyn Upload>))
+    }
+
+    async fn put_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<Stored> {
+        let digest = manifest.digest();
+        let failed = |e| catalog::error("push manifest", digest, e);
+        // What is refused now costs no writing. The transaction below asks the catalog again, for it decides.
+        let needed = self.inner.catalog.needed(&self.key, manifest).await.map_err(failed)?;
+        let needed = needed.map_err(|missing| incomplete(manifest, &missing))?;
+        if let Some(missing) = self.lacking("push manifest", needed).await? {
+            return Err(incomplete(manifest, &missing));
+        }
+        self.put_bytes(digest, manifest.bytes().clone()).await?;
+        let put = self.inner.catalog.put_manifest(&self.key, manifest, tag).await.map_err(failed)?;
+        put.map_err(|missing| incomplete(manifest, &missing))?;
+        Ok(Stored { subject_indexed: true })
+    }
+
+    async fn delete_manifest(&self, reference: &Reference) -> Result<Removed> {
+        let removed = match reference {
+            Reference::Tag(tag) => self.inner.catalog.delete_tag(&self.key, tag).await,
+            Reference::Digest(digest) => self.inner.catalog.delete_manifest(&self.key, digest).await,
+        };
+        match removed.map_err(|e| catalog::error("delete manifest", reference, e))? {
+            true => Ok(Removed::Yes),
+            false => Err(Error::not_found("delete manifest", reference)),
+        }
+    }
+
+    async fn delete_blob(&self, digest: &Digest) -> Result<Removed> {
+        let removed = self.inner.catalog.unlink(&self.key, digest).await;
+        match removed.map_err(|e| catalog::error("delete blob", digest, e))? {
+            true => Ok(Removed::Yes),
+            false => Err(Error::not_found("delete blob", digest)),
+        }
+    }
+
+    fn reader(self: Arc<Self>) -> Arc<dyn Repository> {
+        self
+    }
+}

@@ -1,0 +1,97 @@
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ferry_oci::Name;
+use ferry_store::{
+    Error, Page, PageRequest, Repository, RepositoryEntry, RepositoryMut, Result, Scope, Store,
+};
+
+use crate::catalog::{self, Catalog, Key};
+use crate::content::Content;
+use crate::files::{blocking, blocking_io, sync_directory};
+use crate::lock::DirectoryLock;
+use crate::repository::{FileRepository, limit, page, start};
+use crate::upload::{Sessions, sweep};
+
+/// A directory that holds repositories: bytes in files, the catalog in SQLite.
+///
+/// ```text
+/// DIR/lock             held while the storage is open; names the process
+/// DIR/catalog.sqlite   what is visible where
+/// DIR/blobs/           blobs and manifests by digest: sha256/ab/abcd…
+/// DIR/uploads/         what is still being pushed
+/// ```
+/// Other files are left alone. A repository exists from its first blob or manifest on. Listings are in byte order, by
+/// default 1,000 items a page and never more than 10,000.
+pub struct Storage {
+    inner: Arc<Inner>,
+}
+
+/// What repositories and uploads share.
+pub(crate) struct Inner {
+    pub(crate) content: Content,
+    pub(crate) catalog: Catalog,
+    pub(crate) sessions: Sessions,
+    _lock: DirectoryLock,
+}
+
+impl Storage {
+    /// Opens the storage in `directory`, creating it if it is missing, and removes uploads that nobody has written to
+    /// for 24 hours by the clock of the file system.
+    ///
+    /// # Errors
+    /// [`ferry_store::Kind::Unavailable`] if another `Storage`, in this process or another, has it open;
+    /// [`ferry_store::Kind::Invalid`] if a newer ferry wrote the catalog or it is no catalog at all; whatever the file
+    /// system says.
+    pub async fn open(directory: &Path) -> Result<Arc<Self>> {
+        let root = directory.to_owned();
+        let (lock, content) = blocking("open storage", move || prepare(&root)).await?;
+        let catalog = Catalog::open(&directory.join("catalog.sqlite")).await?;
+        let uploads = directory.join("uploads");
+        let failed = |e| catalog::error("open storage", directory.display(), e);
+        let known: HashSet<String> = catalog.uploads().await.map_err(failed)?.into_iter().collect();
+        let (swept, rows, now) = (uploads.clone(), known.clone(), lock.taken);
+        let kept =
+            blocking_io("open storage", directory.display(), move || sweep(&swept, &rows, now)).await?;
+        for gone in known.difference(&kept) {
+            catalog.remove_upload(gone).await.map_err(failed)?;
+        }
+        let inner = Inner { content, catalog, sessions: Sessions::new(uploads), _lock: lock };
+        Ok(Arc::new(Self { inner: Arc::new(inner) }))
+    }
+
+    fn at(&self, scope: &Scope, name: &Name) -> Arc<FileRepository> {
+        Arc::new(FileRepository::new(Arc::clone(&self.inner), Key::new(scope, name)))
+    }
+}
+
+/// Makes and locks the directory. Blocks.
+fn prepare(root: &Path) -> Result<(DirectoryLock, Content)> {
+    let failed = |e| Error::io("open storage", root.display(), e);
+    fs::create_dir_all(root).map_err(failed)?;
+    let lock = DirectoryLock::take(root)?;
+    fs::create_dir_all(root.join("uploads")).map_err(failed)?;
+    let content = Content::open(root.join("blobs")).map_err(failed)?;
+    sync_directory(root).map_err(failed)?;
+    Ok((lock, content))
+}
+
+#[async_trait]
+impl Store for Storage {
+    fn repository(&self, scope: &Scope, name: &Name) -> Arc<dyn Repository> {
+        self.at(scope, name)
+    }
+
+    fn writable(&self, scope: &Scope, name: &Name) -> Option<Arc<dyn RepositoryMut>> {
+        Some(self.at(scope, name))
+    }
+
+    async fn repositories(&self, prefix: &str, request: PageRequest) -> Result<Page<RepositoryEntry>> {
+        let entries = self.inner.catalog.hosted(prefix, start(&request), limit(&request) + 1).await;
+        let entries = entries.map_err(|e| catalog::error("list repositories", format!("{prefix}*"), e))?;
+        Ok(page(entries, &request, |entry| entry.name.to_string()))
+    }
+}

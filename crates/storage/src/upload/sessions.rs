@@ -1,0 +1,122 @@
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ferry_oci::{Algorithm, Hasher};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::files::remove_if_there;
+
+/// An upload that nobody has written to for so long is given up.
+const EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The name of an upload: 128 random bits, since whoever knows it may write to the upload.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct UploadId(String);
+
+impl UploadId {
+    pub(crate) fn random() -> Self {
+        Self(format!("{:032x}", rand::random::<u128>()))
+    }
+
+    /// Reads what came from the network: 32 lower-case hexadecimal digits, so it is safe in a path.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let valid = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How far an upload is, so that resuming it in the same process does not read the file again. Also its lock.
+pub(crate) struct Progress {
+    pub(super) hasher: Hasher,
+    pub(super) length: u64,
+}
+
+/// The uploads that this process has touched, and their files.
+pub(crate) struct Sessions {
+    directory: PathBuf,
+    live: Mutex<HashMap<UploadId, Arc<AsyncMutex<Progress>>>>,
+}
+
+impl Sessions {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory, live: Mutex::default() }
+    }
+
+    pub(crate) fn path(&self, id: &UploadId) -> PathBuf {
+        self.directory.join(id.as_str())
+    }
+
+    /// A file of its own for bytes on the way to their place; one left behind goes the way of uploads without a row.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.path(&UploadId::random())
+    }
+
+    /// Waits until nobody else holds the upload. What is not known of it yet will be hashed under `algorithm`.
+    pub(super) async fn lock(&self, id: &UploadId, algorithm: Algorithm) -> OwnedMutexGuard<Progress> {
+        let begin = || Arc::new(AsyncMutex::new(Progress { hasher: Hasher::new(algorithm), length: 0 }));
+        let session = Arc::clone(self.live().entry(id.clone()).or_insert_with(begin));
+        session.lock_owned().await
+    }
+
+    /// Forgets an upload that has ended.
+    pub(super) fn forget(&self, id: &UploadId) {
+        self.live().remove(id);
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<AsyncMutex<Progress>>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes the files of uploads that are expired at `now` or not among those `known` to the catalog, and returns those
+/// that stay. Blocks. Files that no upload can have made are left alone.
+pub(crate) fn sweep(
+    directory: &Path,
+    known: &HashSet<String>,
+    now: SystemTime,
+) -> io::Result<HashSet<String>> {
+    let mut kept = HashSet::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Some(id) = entry.file_name().to_str().and_then(UploadId::parse) else { continue };
+        let metadata = entry.metadata()?;
+        if !metadata.is_file() {
+            continue;
+        }
+        let age = now.duration_since(metadata.modified()?).unwrap_or_default();
+        if age < EXPIRY && known.contains(id.as_str()) {
+            kept.insert(id.as_str().to_owned());
+        } else {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UploadId;
+
+    #[test]
+    fn only_what_we_made_is_an_id() {
+        let id = UploadId::random();
+        assert!(UploadId::parse(id.as_str()).is_some_and(|parsed| parsed == id));
+        let good = "0123456789abcdef0123456789abcdef";
+        assert!(UploadId::parse(good).is_some());
+        for bad in ["", "..", "../../../../../../../../etc/passwd", &good[1..], &format!("{good}0")] {
+            assert!(UploadId::parse(bad).is_none(), "{bad}");
+        }
+        for bad in ['/', '.', '\0', 'g', 'A', ' ', '%'] {
+            assert!(UploadId::parse(&good.replace('7', &bad.to_string())).is_none(), "{bad:?}");
+        }
+        assert!(UploadId::parse(&"é".repeat(16)).is_none(), "32 bytes that are no digits");
+    }
+}

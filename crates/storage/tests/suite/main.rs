@@ -1,0 +1,24 @@
+//! Everything about the storage that shows from outside.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "here a panic is a failed test")]
+
+mod concurrency;
+mod fixtures;
+mod reopen;
+mod staging;
+mod torn;
+mod uploads;
+
+/// The suite that every store must pass.
+mod contract {
+    use ferry_storage::Storage;
+    use ferry_store::contract::{Capabilities, Subject};
+
+    async fn subject() -> Subject {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Storage::open(directory.path()).await.unwrap();
+        Subject { store, can: Capabilities::default(), guard: Box::new(directory) }
+    }
+
+    ferry_store::contract_tests!(subject);
+}
