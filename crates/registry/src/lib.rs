@@ -1,1 +1,36 @@
-//! placeholder
+//! A remote registry as a store.
+//!
+//! Everything that speaks HTTP to a registry is here: tokens, redirects, retries, per-host budgets, paging and the
+//! differences between implementations. Above this crate nobody sees a status code or a header.
+//!
+//! One [`Client`] serves all registries of a process, so that connections, tokens and budgets are shared. A host that
+//! the user names is trusted at any address; hosts learnt from the network (redirects, token realms, upload
+//! locations) are checked on every hop when connecting, and never see a credential that is not theirs.
+//!
+//! The process installs a `rustls` crypto provider before it makes a [`Client`].
+
+mod access;
+mod address;
+mod auth;
+mod blob;
+mod client;
+mod credential;
+mod error;
+mod host;
+mod list;
+mod mount;
+mod options;
+mod read;
+mod realm;
+mod referrers;
+mod request;
+mod retry;
+mod token;
+mod transport;
+mod upload;
+mod write;
+
+pub use address::Network;
+pub use client::Client;
+pub use credential::{Anonymous, Credential, Credentials, Secret};
+pub use options::ClientOptions;

@@ -1,0 +1,146 @@
+//! The content of blobs, whole or from some byte on.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferry_oci::{ContentRange, Digest};
+use ferry_store::{Blob, BlobBody, ByteRange, ByteStream, Error, Kind, Repository, Result};
+use futures_util::stream;
+use http::header::{CONTENT_RANGE, RANGE};
+use http::{HeaderValue, Method, StatusCode};
+use reqwest::Response;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::error::{Failure, What};
+use crate::read::RemoteRepository;
+use crate::request::{length, piece, plain, text};
+use crate::transport::host;
+
+impl RemoteRepository {
+    pub(crate) async fn open_blob(&self, digest: &Digest, range: ByteRange) -> Result<Blob> {
+        if range.end.is_some_and(|end| end <= range.start) {
+            return self.no_bytes(digest, range).await;
+        }
+        let what = self.what("read blob", digest);
+        let mut request = self.blob_request(what, Method::GET, digest);
+        if let Some(header) = range_header(range) {
+            request = request.header(RANGE, header);
+        }
+        let (response, permit) = match self.host.download(&request).await {
+            Ok(opened) => opened,
+            Err(failure) if failure.is(StatusCode::RANGE_NOT_SATISFIABLE) => {
+                return self.no_bytes(digest, range).await;
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        plain(&request.what, response.headers())?;
+        let sent = self.sent(&request.what, digest, range, &response).await?;
+        let idle = self.host.shared.transport.idle();
+        let body = Body { what: request.what, response, idle, _permit: permit };
+        Ok(Blob { size: sent.size, range: sent.wanted.clone(), body: BlobBody::Stream(body.cut(&sent)) })
+    }
+
+    /// An empty part, which no `Range` header can ask for: the end of a blob, or nothing at all.
+    async fn no_bytes(&self, digest: &Digest, range: ByteRange) -> Result<Blob> {
+        let what = self.what("read blob", digest);
+        let size = self.stat(digest).await?.ok_or_else(|| Error::not_found(what.operation, &what.subject))?;
+        match range.within(size) {
+            Some(part) if part.is_empty() => {
+                let body = BlobBody::Stream(Box::pin(stream::empty()));
+                Ok(Blob { size, range: part, body })
+            }
+            _ => Err(what.error(Kind::Invalid, format!("byte {} is beyond its {size} bytes", range.start))),
+        }
+    }
+
+    /// Which bytes an answer holds, and which of them are wanted.
+    async fn sent(
+        &self,
+        what: &What,
+        digest: &Digest,
+        range: ByteRange,
+        response: &Response,
+    ) -> Result<Sent> {
+        let invalid = |detail: String| what.error(Kind::Invalid, detail);
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            let header = text(response.headers(), CONTENT_RANGE).unwrap_or_default();
+            let part: ContentRange = header.parse().map_err(|_| invalid(format!("a part {header:?}")))?;
+            let size = match part.total {
+                Some(total) => total,
+                None => self.size(what, digest).await?,
+            };
+            return match range.within(size) {
+                Some(wanted) if wanted == part.range => Ok(Sent { size, skip: 0, wanted }),
+                _ => Err(invalid(format!("the registry sent another part: {header}"))),
+            };
+        }
+        let size = match length(response.headers()) {
+            Some(size) => size,
+            None => self.size(what, digest).await?,
+        };
+        let beyond = || invalid(format!("byte {} is beyond its {size} bytes", range.start));
+        let wanted = range.within(size).ok_or_else(beyond)?;
+        Ok(Sent { size, skip: wanted.start, wanted })
+    }
+
+    async fn size(&self, what: &What, digest: &Digest) -> Result<u64> {
+        let size = self.stat(digest).await?;
+        size.ok_or_else(|| what.error(Kind::Invalid, "the registry does not say its size"))
+    }
+}
+
+fn range_header(range: ByteRange) -> Option<HeaderValue> {
+    let text = match (range.start, range.end) {
+        (0, None) => return None,
+        (start, None) => format!("bytes={start}-"),
+        (start, Some(end)) => format!("bytes={start}-{}", end - 1),
+    };
+    HeaderValue::try_from(text).ok()
+}
+
+/// What of an answer is passed on: `skip` bytes not, then those of `wanted`. A registry may ignore `Range`.
+struct Sent {
+    size: u64,
+    skip: u64,
+    wanted: Range<u64>,
+}
+
+/// A body on its way. The place in the budget is free again when it ends or is dropped.
+struct Body {
+    what: What,
+    response: Response,
+    idle: Duration,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Body {
+    /// Exactly the wanted bytes; fewer are an error, more are not looked at.
+    fn cut(self, sent: &Sent) -> ByteStream {
+        let wanted = sent.wanted.end - sent.wanted.start;
+        Box::pin(stream::try_unfold((self, sent.skip, wanted), |(mut body, mut skip, left)| async move {
+            loop {
+                if left == 0 {
+                    return Ok(None);
+                }
+                let bytes = body.next(left).await?;
+                let passed = skip.min(bytes.len() as u64);
+                skip -= passed;
+                let bytes = bytes.slice(passed as usize..);
+                let bytes = bytes.slice(..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+                if !bytes.is_empty() {
+                    let left = left - bytes.len() as u64;
+                    return Ok(Some((bytes, (body, skip, left))));
+                }
+            }
+        }))
+    }
+
+    async fn next(&mut self, left: u64) -> Result<Bytes> {
+        let piece = piece(&self.what, &mut self.response, self.idle).await.map_err(Failure::into_error)?;
+        piece.ok_or_else(|| {
+            let from = host(self.response.url());
+            self.what.error(Kind::Unavailable, format!("{from} ended {left} bytes too early"))
+        })
+    }
+}

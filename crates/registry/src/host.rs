@@ -1,0 +1,220 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_oci::{Name, Registry};
+use ferry_store::{Error, Kind};
+use http::{HeaderMap, Method, StatusCode};
+use reqwest::{Body, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
+
+use crate::access::Access;
+use crate::auth::{Dealings, Scheme, read_offer};
+use crate::client::Shared;
+use crate::credential::Identity;
+use crate::error::{Tried, What, answered};
+use crate::realm::same_origin;
+use crate::request::{Answer, Request, collect, error_body};
+use crate::retry::Attempts;
+use crate::transport::Hop;
+
+/// For how many repositories it is remembered who asks.
+const MAX_IDENTITIES: usize = 4096;
+
+/// One registry: what was learnt of it, and its budget.
+///
+/// Calls and downloads are counted apart, so that readers of slow streams do not hold up questions. Uploads are not
+/// counted: whoever uploads holds a download as well, and waiting for one of each with the other in hand can lock up.
+pub(crate) struct Host {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Registry,
+    pub(crate) base: Url,
+    scheme: Mutex<Option<Scheme>>,
+    identities: Mutex<HashMap<Option<Name>, Arc<Identity>>>,
+    no_referrers: AtomicBool,
+    calls: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+}
+
+impl Host {
+    pub(crate) fn new(shared: Arc<Shared>, registry: Registry, base: Url) -> Self {
+        let budget = || Arc::new(Semaphore::new(shared.options.connections_per_host.max(1)));
+        Self {
+            registry,
+            base,
+            scheme: Mutex::default(),
+            identities: Mutex::default(),
+            no_referrers: AtomicBool::new(false),
+            calls: budget(),
+            downloads: budget(),
+            shared,
+        }
+    }
+
+    /// A URL of the registry's API; `path` follows `/v2/` and needs no escaping.
+    pub(crate) fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("/v2/{path}"));
+        url
+    }
+
+    /// How the registry wants to be asked, once it has said so.
+    pub(crate) fn scheme(&self) -> Option<Scheme> {
+        self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn learn(&self, scheme: Scheme) {
+        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme);
+    }
+
+    /// Who asks, and whether that was remembered.
+    pub(crate) async fn identity(&self, repository: Option<&Name>) -> Result<(Arc<Identity>, bool), Error> {
+        let key = repository.cloned();
+        let known = self.identities().get(&key).cloned();
+        if let Some(known) = known {
+            return Ok((known, true));
+        }
+        let found = self.shared.credentials.find(&self.registry, repository).await?;
+        let found = Arc::new(Identity::new(found));
+        let mut identities = self.identities();
+        if identities.len() >= MAX_IDENTITIES {
+            identities.clear();
+        }
+        identities.insert(key, Arc::clone(&found));
+        Ok((found, false))
+    }
+
+    pub(crate) fn forget_identity(&self, repository: Option<&Name>) {
+        self.identities().remove(&repository.cloned());
+    }
+
+    fn identities(&self) -> std::sync::MutexGuard<'_, HashMap<Option<Name>, Arc<Identity>>> {
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the registry is known to lack the referrers API.
+    pub(crate) fn lacks_referrers(&self) -> bool {
+        self.no_referrers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn remember_no_referrers(&self) {
+        self.no_referrers.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends a request and reads the answer of at most `limit` bytes; tries again what may pass.
+    pub(crate) async fn call(&self, request: &Request, limit: u64) -> Tried<Answer> {
+        let mut attempts = Attempts::new(&self.shared.options, request.retry);
+        loop {
+            match self.call_once(request, limit).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => attempts.after(failure).await?,
+            }
+        }
+    }
+
+    async fn call_once(&self, request: &Request, limit: u64) -> Tried<Answer> {
+        let _permit = permit(&self.calls).await;
+        let response = self.exchange(request).await?;
+        collect(&request.what, response, limit, self.shared.transport.idle()).await
+    }
+
+    /// Sends a request for content; tries again until its head is there. The permit goes with the body.
+    pub(crate) async fn download(
+        &self,
+        request: &Request,
+    ) -> Tried<(Response, Option<OwnedSemaphorePermit>)> {
+        let mut attempts = Attempts::new(&self.shared.options, request.retry);
+        loop {
+            let permit = permit(&self.downloads).await;
+            match self.exchange(request).await {
+                Ok(response) => return Ok((response, permit)),
+                Err(failure) => {
+                    drop(permit);
+                    attempts.after(failure).await?;
+                }
+            }
+        }
+    }
+
+    /// One authorized exchange; an answer with an error status is a failure.
+    async fn exchange(&self, request: &Request) -> Tried<Response> {
+        let what = &request.what;
+        let mut dealings = Dealings::new(request.access.clone());
+        loop {
+            let used = self.authorize(what, &dealings.access).await?;
+            let hop = Hop {
+                what,
+                home: &self.base,
+                owner: &self.base,
+                method: &request.method,
+                url: &request.url,
+                headers: &request.headers,
+                authorization: used.header.as_ref(),
+            };
+            let mut response = self.shared.transport.send(hop, &request.body).await?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            let ours = same_origin(response.url(), &self.base);
+            let body = error_body(what, &mut response, self.shared.transport.idle()).await;
+            if status == StatusCode::UNAUTHORIZED && ours {
+                let offer = read_offer(response.headers(), &self.base);
+                if self.refused(used, offer, &mut dealings).await {
+                    continue;
+                }
+            }
+            return Err(answered(what, &request.method, status, response.headers(), &body));
+        }
+    }
+
+    /// Sends content as it comes, once, and returns the answer whatever its status: there is nothing that could be
+    /// sent again. The caller watches the time.
+    pub(crate) async fn stream(&self, sending: Streaming, body: Body) -> Tried<Answer> {
+        let Streaming { what, method, url, headers, access } = sending;
+        let used = self.authorize(&what, &access).await?;
+        let hop = Hop {
+            what: &what,
+            home: &self.base,
+            owner: &self.base,
+            method: &method,
+            url: &url,
+            headers: &headers,
+            authorization: used.header.as_ref(),
+        };
+        let mut response = self.shared.transport.send_once(&hop, body).await?;
+        let status = response.status();
+        let idle = self.shared.transport.idle();
+        if status.is_success() {
+            return collect(&what, response, MAX_RECEIPT, idle).await;
+        }
+        let body = error_body(&what, &mut response, idle).await;
+        let failure = answered(&what, &method, status, response.headers(), &body);
+        if status == StatusCode::UNAUTHORIZED {
+            // The upload was let in a moment ago: its authorization has run out. What begins anew gets a fresh one.
+            let offer = read_offer(response.headers(), &self.base);
+            self.refused(used, offer, &mut Dealings::new(access)).await;
+            return Err(what.failure(Kind::Unavailable, failure.error.detail()));
+        }
+        Err(failure)
+    }
+}
+
+/// The longest body of an answer to something written; nothing in it is of interest.
+pub(crate) const MAX_RECEIPT: u64 = 1024 * 1024;
+
+/// A request whose body cannot be sent again.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    pub(crate) what: What,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) access: Access,
+}
+
+/// A place in a budget. Budgets are never closed, so there always is one.
+async fn permit(budget: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(budget).acquire_owned().await.ok()
+}

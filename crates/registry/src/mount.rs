@@ -1,0 +1,95 @@
+//! Finding a place for a blob: it may be here, come from another repository, or want an upload.
+
+use ferry_oci::{Digest, Name};
+use ferry_store::{Begun, Expect, Kind, Mount, Result};
+use http::header::LOCATION;
+use http::{Method, StatusCode};
+use url::Url;
+
+use crate::access::Access;
+use crate::error::{Failure, Tried, What};
+use crate::host::MAX_RECEIPT;
+use crate::read::RemoteRepository;
+use crate::request::{Answer, Request, text};
+use crate::retry::Retry;
+use crate::upload::RemoteUpload;
+
+/// What came of asking for a mount.
+enum Asked {
+    /// The blob is in the repository.
+    Here,
+    /// It is not; an upload was opened in the same breath.
+    Session(Url),
+    /// The registry does not do this.
+    Refused,
+}
+
+impl RemoteRepository {
+    /// Asks and opens in one request where the registry allows (distribution-spec, "Mounting a blob").
+    pub(crate) async fn open_upload(&self, expect: Expect) -> Result<Begun> {
+        let subject = expect.digest.map_or_else(|| "a blob".to_owned(), |digest| digest.to_string());
+        let what = self.what("upload blob", subject);
+        let mut session = None;
+        if let Some(digest) = expect.digest {
+            // The session of the last question is kept for the upload; the others expire.
+            for from in sources(&expect.mount) {
+                match self.mount(&what, &digest, from, &expect.mount).await? {
+                    Asked::Here if from == Some(&self.name) => return Ok(Begun::Exists),
+                    Asked::Here => return Ok(Begun::Mounted),
+                    Asked::Session(url) => session = Some(url),
+                    Asked::Refused => {}
+                }
+            }
+        }
+        let session = match session {
+            Some(session) => session,
+            None => self.session(&what).await?,
+        };
+        let promise = expect.digest.zip(expect.size);
+        Ok(Begun::Upload(Box::new(RemoteUpload::new(self.clone(), what, session, promise))))
+    }
+
+    async fn mount(&self, what: &What, digest: &Digest, from: Option<&Name>, mount: &Mount) -> Tried<Asked> {
+        let mut url = self.url("blobs/uploads/");
+        url.query_pairs_mut().append_pair("mount", &digest.to_string());
+        if let Some(from) = from {
+            url.query_pairs_mut().append_pair("from", from.as_str());
+        }
+        // One token reads from all of them.
+        let access = sources(mount).into_iter().flatten().fold(self.access(), Access::and_pull);
+        let request = Request::new(what.clone(), Method::POST, url, access).retry(Retry::Unanswered);
+        match self.host.call(&request, MAX_RECEIPT).await {
+            Ok(answer) if answer.status == StatusCode::CREATED => Ok(Asked::Here),
+            Ok(answer) => Ok(Asked::Session(location(what, &answer)?)),
+            Err(failure) if is_refusal(&failure) => Ok(Asked::Refused),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn session(&self, what: &What) -> Tried<Url> {
+        let url = self.url("blobs/uploads/");
+        let request = Request::new(what.clone(), Method::POST, url, self.access());
+        let answer = self.host.call(&request, MAX_RECEIPT).await?;
+        location(what, &answer)
+    }
+}
+
+fn sources(mount: &Mount) -> Vec<Option<&Name>> {
+    match mount {
+        Mount::No => Vec::new(),
+        Mount::From(names) => names.iter().map(Some).collect(),
+        Mount::Anywhere => vec![None],
+    }
+}
+
+/// Registries that do not mount answer with almost anything; the plain request that follows tells what is really wrong.
+fn is_refusal(failure: &Failure) -> bool {
+    failure.status.is_some() && !matches!(failure.error.kind(), Kind::RateLimited { .. })
+}
+
+/// Where an upload goes on: always as the newest answer says, relative to where it came from.
+pub(crate) fn location(what: &What, answer: &Answer) -> Tried<Url> {
+    let missing = || what.failure(Kind::Invalid, "the registry does not say where to upload to");
+    let location = text(&answer.headers, LOCATION).ok_or_else(missing)?;
+    answer.url.join(location).map_err(|_| missing())
+}

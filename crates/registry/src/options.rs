@@ -1,0 +1,49 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::Network;
+
+/// How a [`crate::Client`] behaves.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// What the client calls itself.
+    pub user_agent: String,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a peer may neither send nor take a byte before the request counts as stalled.
+    pub idle_timeout: Duration,
+    /// How often a request is tried in all before its error is reported; at least once.
+    pub attempts: u32,
+    /// The pause before the second attempt; each further one is twice as long.
+    pub backoff: Duration,
+    /// The longest pause that is our own choice.
+    pub max_backoff: Duration,
+    /// The longest pause that a peer may ask for; a longer one is reported as a rate limit.
+    pub max_retry_after: Duration,
+    /// How many calls, and how many blob downloads, run at a time per registry.
+    pub connections_per_host: usize,
+    /// Root certificates to trust beside those of the system, each a PEM bundle.
+    pub extra_roots: Vec<Vec<u8>>,
+    /// Addresses of hosts that are not looked up; port 0 is the usual one.
+    pub resolve: Vec<(String, SocketAddr)>,
+    /// Networks in which hosts learnt from the network may be although they are not public.
+    pub allow_networks: Vec<Network>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            user_agent: concat!("ferry/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            attempts: 5,
+            backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(10),
+            max_retry_after: Duration::from_secs(60),
+            connections_per_host: 16,
+            extra_roots: Vec::new(),
+            resolve: Vec::new(),
+            allow_networks: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! One exchange with a peer: which connection may be used, who sees the authorization, where redirects may lead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferry_store::{Error, Kind, Result};
+use http::header::{AUTHORIZATION, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use reqwest::{Body, Certificate, Client, ClientBuilder, Response, redirect};
+use tokio::time::timeout;
+use tracing::warn;
+use url::{Host, Url};
+
+use crate::ClientOptions;
+use crate::address::{Guard, Refused};
+use crate::error::{Tried, What, broken};
+use crate::realm::{is_loopback, same_origin};
+
+/// How many redirects are followed.
+const MAX_REDIRECTS: usize = 5;
+
+/// Connections to hosts that the user named, and apart from them to hosts learnt from the network, so that a learnt
+/// address is never reached through a connection that was made without a check.
+pub(crate) struct Transport {
+    named: Client,
+    learnt: Client,
+    guard: Arc<Guard>,
+    idle: Duration,
+}
+
+/// One request as it goes out, and to whom it belongs.
+pub(crate) struct Hop<'a> {
+    /// What it is for.
+    pub(crate) what: &'a What,
+    /// The registry that the user named.
+    pub(crate) home: &'a Url,
+    /// The only origin that sees the authorization.
+    pub(crate) owner: &'a Url,
+    pub(crate) method: &'a Method,
+    pub(crate) url: &'a Url,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) authorization: Option<&'a HeaderValue>,
+}
+
+impl Transport {
+    pub(crate) fn new(options: &ClientOptions) -> Result<Self> {
+        let guard = Arc::new(Guard::new(options.allow_networks.clone(), &options.resolve));
+        let named = build(options, |builder| {
+            let fixed = options.resolve.iter();
+            fixed.fold(builder, |builder, (host, address)| builder.resolve(host, *address))
+        })?;
+        let learnt = build(options, |builder| builder.dns_resolver(Arc::clone(&guard)))?;
+        Ok(Self { named, learnt, guard, idle: options.idle_timeout })
+    }
+
+    /// How long a peer may be silent.
+    pub(crate) fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// Sends a request whose body can be sent again, and follows redirects.
+    pub(crate) async fn send(&self, hop: Hop<'_>, body: &Bytes) -> Tried<Response> {
+        let mut url = hop.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let step = Hop { url: &url, ..hop };
+            let sending = self.send_once(&step, Body::from(body.clone()));
+            let response = timeout(self.idle, sending)
+                .await
+                .map_err(|_| hop.what.failure(Kind::Stalled, format!("no answer from {}", host(&url))))??;
+            match redirected(hop.method, &response) {
+                // Downwards only from what was never protected.
+                Some(next) if url.scheme() == "https" && next.scheme() != "https" => {
+                    let to = format!("redirected from HTTPS to {}, which is not", host(&next));
+                    return Err(hop.what.failure(Kind::Denied, to));
+                }
+                Some(next) => url = next,
+                None => return Ok(response),
+            }
+        }
+        Err(hop.what.failure(Kind::Invalid, "redirected too often"))
+    }
+
+    /// Sends a request and returns the head of whatever comes back, without a limit of time: the body may be long.
+    pub(crate) async fn send_once(&self, hop: &Hop<'_>, body: Body) -> Tried<Response> {
+        let client = self.client_for(hop)?;
+        let mut request = reqwest::Request::new(hop.method.clone(), hop.url.clone());
+        *request.headers_mut() = hop.headers.clone();
+        if let Some(authorization) = hop.authorization
+            && same_origin(hop.url, hop.owner)
+        {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        *request.body_mut() = Some(body);
+        client.execute(request).await.map_err(|e| broken(hop.what, &host(hop.url), &e))
+    }
+
+    /// The connections for a URL, unless it must not be visited at all.
+    fn client_for(&self, hop: &Hop<'_>) -> Tried<&Client> {
+        let (home, url) = (hop.home, hop.url);
+        let refuse = |reason: String| Err(hop.what.failure(Kind::Denied, reason));
+        if !(url.scheme() == "https" || url.scheme() == "http" && home.scheme() == "http") {
+            return refuse(format!("it refers to {}, which is not HTTPS", host(url)));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse(format!("it refers to {} with a user name", host(url)));
+        }
+        if url.host() == home.host() || is_loopback(home) && is_loopback(url) {
+            return Ok(&self.named);
+        }
+        // A literal address is not looked up, so the resolver never sees it.
+        let literal = match url.host() {
+            Some(Host::Ipv4(address)) => Some(address.into()),
+            Some(Host::Ipv6(address)) => Some(address.into()),
+            _ => None,
+        };
+        match literal {
+            Some(address) if !self.guard.permits(address) => {
+                refuse(Refused { host: host(url), address }.to_string())
+            }
+            _ => Ok(&self.learnt),
+        }
+    }
+}
+
+/// Where a redirect leads, if it is one that may be followed: content is only sent again where the status asks for it.
+fn redirected(method: &Method, response: &Response) -> Option<Url> {
+    let follows = match response.status() {
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => {
+            matches!(*method, Method::GET | Method::HEAD)
+        }
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        _ => false,
+    };
+    let target = response.headers().get(LOCATION)?.to_str().ok()?;
+    let target = response.url().join(target).ok()?;
+    follows.then_some(target)
+}
+
+/// The host and port of a URL, which is all of it that may be shown.
+pub(crate) fn host(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => String::new(),
+    }
+}
+
+fn build(options: &ClientOptions, resolve: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client> {
+    let failed = |e: reqwest::Error| {
+        Error::new(Kind::Invalid, "set up", "the HTTP client", e.to_string()).caused_by(e)
+    };
+    let roots: Vec<Certificate> = options
+        .extra_roots
+        .iter()
+        .map(|pem| Certificate::from_pem_bundle(pem))
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(failed)?
+        .concat();
+    let builder = || resolve(basics(options));
+    builder().tls_certs_merge(roots.clone()).build().or_else(|error| {
+        // A system without root certificates can still use loopback and the roots that it was given.
+        warn!(%error, "no root certificates of the system");
+        builder().tls_certs_only(roots).build().map_err(failed)
+    })
+}
+
+/// Nothing here limits the time of a whole exchange or of reading: a long upload and a slow reader of our own are no
+/// fault of the peer, so silence is measured where we wait for it.
+fn basics(options: &ClientOptions) -> ClientBuilder {
+    Client::builder()
+        .user_agent(&options.user_agent)
+        .connect_timeout(options.connect_timeout)
+        .pool_max_idle_per_host(options.connections_per_host)
+        .pool_idle_timeout(Duration::from_secs(50))
+        .tcp_keepalive(Duration::from_secs(15))
+        .http2_adaptive_window(true)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+}
