@@ -1,1 +1,26 @@
-//! placeholder
+//! The OCI distribution HTTP API in front of any store.
+//!
+//! A request is read once into a typed call (`route`), handed to a small handler (`blobs`, `manifests`, `uploads`,
+//! `listings`), and whatever goes wrong on the way becomes an error body in exactly one place (`error`). Nothing here
+//! knows which store answers, and nothing behind the store knows of status codes and headers.
+//!
+//! [`RegistryService`] is the API alone, [`serve`] runs any [`Handler`] on a listener: a test puts its faults between
+//! the two.
+
+mod answer;
+mod blobs;
+mod body;
+mod error;
+mod listings;
+mod manifests;
+mod query;
+mod request;
+mod route;
+mod server;
+mod service;
+mod stall;
+mod uploads;
+
+pub use body::{BoxError, ResponseBody, full};
+pub use server::{Limits, serve};
+pub use service::{Handler, RegistryService};

@@ -1,0 +1,147 @@
+//! Bodies of answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use ferry_store::{Blob, BlobBody, ByteStream, Error, FileSlice};
+use futures_util::{StreamExt, stream};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+
+/// Whatever ends a body early.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of an answer. An error within it ends the connection, so that the client sees that bytes are missing.
+pub type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A file is first read in pieces of this size, so that the first bytes go out early and small blobs take little
+/// memory; each further piece is twice as large up to [`LAST_READ`].
+const FIRST_READ: u64 = 32 * 1024;
+/// Larger pieces are not faster, and many slow readers must fit into memory.
+const LAST_READ: u64 = 256 * 1024;
+
+/// No body.
+pub(crate) fn empty() -> ResponseBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that is in memory.
+pub fn full(content: impl Into<Bytes>) -> ResponseBody {
+    Full::new(content.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The bytes of a blob.
+pub(crate) fn of_blob(blob: Blob) -> ResponseBody {
+    let left = blob.range.end - blob.range.start;
+    let stream = match blob.body {
+        BlobBody::Stream(stream) => stream,
+        BlobBody::File(slice) => read_file(slice),
+    };
+    Sized { stream, left }.boxed_unsync()
+}
+
+/// A stream of known length; one that turns out longer or shorter is an error.
+struct Sized {
+    stream: ByteStream,
+    left: u64,
+}
+
+impl Body for Sized {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(next) = ready!(self.stream.poll_next_unpin(context)) else {
+            return Poll::Ready(match self.left {
+                0 => None,
+                missing => Some(Err(format!("{missing} bytes of the blob are missing").into())),
+            });
+        };
+        Poll::Ready(Some(next.map_err(BoxError::from).and_then(|bytes| {
+            let left = self.left.checked_sub(bytes.len() as u64);
+            self.left = left.ok_or("the blob is longer than its size")?;
+            Ok(Frame::data(bytes))
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+fn read_file(slice: FileSlice) -> ByteStream {
+    Box::pin(stream::try_unfold((slice, FIRST_READ), |(slice, piece)| async move {
+        let length = piece.min(slice.range.end.saturating_sub(slice.range.start));
+        if length == 0 {
+            return Ok(None);
+        }
+        let at = slice.range.start;
+        let file = Arc::clone(&slice.file);
+        let read = tokio::task::spawn_blocking(move || read_at(&file, at, length)).await;
+        let bytes = read.map_err(std::io::Error::other).flatten();
+        let bytes = bytes.map_err(|e| Error::io("read file", "blob", e))?;
+        let rest = FileSlice { file: slice.file, range: at + length..slice.range.end };
+        Ok(Some((bytes, (rest, (piece * 2).min(LAST_READ)))))
+    }))
+}
+
+fn read_at(file: &std::fs::File, at: u64, length: u64) -> std::io::Result<Bytes> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = vec![0; length as usize];
+    file.read_exact_at(&mut buffer, at)?;
+    Ok(Bytes::from(buffer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn of_file(content: &[u8], range: std::ops::Range<u64>, size: u64) -> ResponseBody {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
+        of_blob(Blob { size, range, body })
+    }
+
+    #[tokio::test]
+    async fn a_file_comes_in_growing_pieces() {
+        let content: Vec<u8> = (0..1_000_000u32).map(|i| i as u8).collect();
+        let mut body = of_file(&content, 3..1_000_000, 1_000_000);
+        assert_eq!(body.size_hint().exact(), Some(999_997));
+        let mut read = Vec::new();
+        let mut pieces = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let data = frame.unwrap().into_data().unwrap();
+            pieces.push(data.len());
+            read.extend_from_slice(&data);
+        }
+        assert_eq!(read, content[3..]);
+        assert_eq!(pieces[..5], [32 << 10, 64 << 10, 128 << 10, 256 << 10, 256 << 10]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_cut_short_is_an_error() {
+        assert!(of_file(b"abc", 0..5, 5).collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_another_length_is_an_error() {
+        for length in [2, 4] {
+            let stream: ByteStream = Box::pin(stream::iter([Ok(Bytes::from_static(b"abc"))]));
+            let blob = Blob { size: length, range: 0..length, body: BlobBody::Stream(stream) };
+            assert!(of_blob(blob).collect().await.is_err());
+        }
+    }
+}

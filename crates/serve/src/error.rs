@@ -1,0 +1,199 @@
+//! The one place where failures become status codes and error bodies.
+
+use std::fmt;
+
+use ferry_oci::{Digest, ErrorBody, ErrorCode, MAX_MANIFEST_SIZE, Malformed, Name};
+use ferry_store::{Error, Kind, UploadToken};
+use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::{Response, StatusCode};
+
+use crate::answer::{Headers, answer};
+use crate::body::{ResponseBody, full};
+use crate::uploads::show_progress;
+
+/// What a store was asked about; it decides which "unknown" and which "invalid" the client hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thing {
+    Repository,
+    Manifest,
+    Blob,
+    Upload,
+}
+
+/// Why a request cannot be answered as wished.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The store said so.
+    Store(Thing, Error),
+    /// A part of the request does not follow its grammar.
+    Malformed(ErrorCode, Malformed),
+    /// There is nothing at this path.
+    NoSuchPath,
+    /// There is, but not for this method.
+    Method { allow: &'static str },
+    /// The store does not do this.
+    Unsupported(&'static str),
+    /// `n` is not a number.
+    PageSize,
+    /// More tags in one push than are set.
+    TooManyTags { most: usize },
+    /// A manifest is not what its digest in the path says.
+    OtherDigest { actual: Digest },
+    /// A manifest is larger than is accepted.
+    TooLarge,
+    /// A range begins beyond the end of a blob of this size, or ends before it begins.
+    Range { size: u64 },
+    /// A chunk does not begin where the upload ends.
+    OutOfOrder { name: Name, token: UploadToken, offset: u64 },
+    /// The body is not as long as the headers say.
+    Length,
+    /// The client ended the connection within the body.
+    BodyCut,
+    /// The client has sent nothing for too long.
+    BodyIdle,
+}
+
+impl Failure {
+    /// For `map_err`: what a store said about a thing.
+    pub(crate) fn of(thing: Thing) -> impl Fn(Error) -> Self {
+        move |error| Self::Store(thing, error)
+    }
+
+    /// The answer. Codes: distribution-spec, "Error Codes",
+    /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes>; those that are not there
+    /// are distribution's, <https://github.com/distribution/distribution/blob/main/registry/api/errcode/register.go>.
+    pub(crate) fn into_response(self) -> Response<ResponseBody> {
+        let (status, code) = self.status();
+        let message = self.message(status);
+        let body = full(ErrorBody { code, message }.to_json());
+        let response = answer(status, body).with(CONTENT_TYPE, "application/json");
+        match self {
+            Self::Method { allow } => response.with(ALLOW, allow),
+            Self::Range { size } => response.with(CONTENT_RANGE, format_args!("bytes */{size}")),
+            Self::OutOfOrder { name, token, offset } => show_progress(response, &name, &token, offset),
+            Self::BodyIdle | Self::BodyCut => response.with(CONNECTION, "close"),
+            Self::Store(_, error) => match error.kind() {
+                Kind::RateLimited { after: Some(after) } => {
+                    response.with(RETRY_AFTER, after.as_secs().max(1))
+                }
+                _ => response,
+            },
+            _ => response,
+        }
+    }
+
+    fn status(&self) -> (StatusCode, ErrorCode) {
+        match self {
+            Self::Store(thing, error) => store_status(*thing, error.kind()),
+            Self::Malformed(code, _) => (StatusCode::BAD_REQUEST, *code),
+            Self::NoSuchPath => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
+            Self::Method { .. } | Self::Unsupported(_) => {
+                (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported)
+            }
+            Self::PageSize => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
+            Self::TooManyTags { .. } => (StatusCode::URI_TOO_LONG, ErrorCode::Unsupported),
+            Self::OtherDigest { .. } => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid),
+            Self::Range { .. } | Self::OutOfOrder { .. } => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid)
+            }
+            Self::Length => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
+            Self::BodyCut => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
+            Self::BodyIdle => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
+        }
+    }
+
+    /// What the client reads. The store's own words about a failure of this side are for the log alone.
+    fn message(&self, status: StatusCode) -> String {
+        if let Self::Store(_, error) = self
+            && status.is_server_error()
+        {
+            tracing::warn!(%error, %status, "the store failed");
+            return match error.kind() {
+                Kind::Full => "the registry's storage is full".to_owned(),
+                _ => "the registry cannot do this at present".to_owned(),
+            };
+        }
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(_, error) => error.fmt(f),
+            Self::Malformed(_, malformed) => malformed.fmt(f),
+            Self::NoSuchPath => f.write_str("there is nothing at this path"),
+            Self::Method { allow } => write!(f, "allowed here: {allow}"),
+            Self::Unsupported(what) => write!(f, "this registry does not {what}"),
+            Self::PageSize => f.write_str("n is the number of items wanted"),
+            Self::TooManyTags { most } => write!(f, "at most {most} tags can be set at once"),
+            Self::OtherDigest { actual } => write!(f, "the content is {actual}, not what the path says"),
+            Self::TooLarge => write!(f, "a manifest has at most {MAX_MANIFEST_SIZE} bytes"),
+            Self::Range { size } => write!(f, "the blob has {size} bytes"),
+            Self::OutOfOrder { offset, .. } => write!(f, "the next chunk begins at {offset}"),
+            Self::Length => f.write_str("the body is not as long as Content-Range or Content-Length says"),
+            Self::BodyCut => f.write_str("the body ended early"),
+            Self::BodyIdle => f.write_str("nothing was received for too long"),
+        }
+    }
+}
+
+fn store_status(thing: Thing, kind: Kind) -> (StatusCode, ErrorCode) {
+    match (kind, thing) {
+        (Kind::NotFound, Thing::Repository) => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
+        (Kind::NotFound, Thing::Manifest) => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
+        (Kind::NotFound, Thing::Blob) => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
+        (Kind::NotFound, Thing::Upload) => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
+        // It is the store that lacks rights, not the client: to ask the client for credentials would not help.
+        (Kind::Unauthorized | Kind::Denied, _) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        (Kind::RateLimited { .. }, _) => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+        (Kind::Unavailable | Kind::Stalled, _) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+        (Kind::DigestMismatch, Thing::Upload) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+        // What is held is damaged; the request was right.
+        (Kind::DigestMismatch, _) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
+        (Kind::Invalid, Thing::Repository) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+        (Kind::Invalid, Thing::Manifest) => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
+        (Kind::Invalid, Thing::Blob) => (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid),
+        (Kind::Invalid, Thing::Upload) => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
+        (Kind::Incomplete, _) => (StatusCode::BAD_REQUEST, ErrorCode::ManifestBlobUnknown),
+        (Kind::Full, _) => (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unavailable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(thing: Thing, kind: Kind) -> u16 {
+        let error = Error::new(kind, "do", "it", "/secret/path");
+        Failure::Store(thing, error).into_response().status().as_u16()
+    }
+
+    #[test]
+    fn kinds_become_statuses() {
+        assert_eq!(status(Thing::Blob, Kind::NotFound), 404);
+        assert_eq!(status(Thing::Upload, Kind::DigestMismatch), 400);
+        assert_eq!(status(Thing::Manifest, Kind::DigestMismatch), 500);
+        assert_eq!(status(Thing::Manifest, Kind::Incomplete), 400);
+        assert_eq!(status(Thing::Blob, Kind::Invalid), 416);
+        assert_eq!(status(Thing::Upload, Kind::Full), 507);
+        assert_eq!(status(Thing::Blob, Kind::Unauthorized), 403);
+        assert_eq!(status(Thing::Blob, Kind::Stalled), 503);
+    }
+
+    #[test]
+    fn waiting_is_told_and_details_are_kept_back() {
+        let after = Some(std::time::Duration::from_millis(1));
+        let limited = Error::new(Kind::RateLimited { after }, "read blob", "x", "");
+        let response = Failure::Store(Thing::Blob, limited).into_response();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[RETRY_AFTER]),
+            (429, &"1".parse().unwrap())
+        );
+        let failed = Error::new(Kind::Unavailable, "read blob", "x", "/secret/path");
+        assert!(
+            !Failure::Store(Thing::Blob, failed).message(StatusCode::SERVICE_UNAVAILABLE).contains("secret")
+        );
+    }
+}

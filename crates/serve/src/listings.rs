@@ -1,0 +1,69 @@
+//! Listings: distribution-spec, "Listing Tags" and "Listing Referrers", and the catalogue of repositories.
+
+use ferry_oci::{Digest, Name, format_next_link, media_type, referrers_index};
+use ferry_store::{Page, PageRequest, Repository, Store};
+use http::header::{CONTENT_TYPE, LINK};
+use http::{HeaderName, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::answer::{Answer, Headers, answer};
+use crate::body::{ResponseBody, full};
+use crate::error::{Failure, Thing};
+use crate::query::encode;
+
+const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+pub(crate) async fn catalog(store: &dyn Store, page: PageRequest) -> Answer {
+    let limit = page.limit;
+    let found = store.repositories("", page).await.map_err(Failure::of(Thing::Repository))?;
+    let names: Vec<&str> = found.items.iter().map(|entry| entry.name.as_str()).collect();
+    Ok(linked(json_answer(&json!({"repositories": names})), "/v2/_catalog?", &found, limit))
+}
+
+pub(crate) async fn tags(repository: &dyn Repository, name: &Name, page: PageRequest) -> Answer {
+    let limit = page.limit;
+    let found = repository.tags(page).await.map_err(Failure::of(Thing::Repository))?;
+    let tags: Vec<&str> = found.items.iter().map(|entry| entry.tag.as_str()).collect();
+    let response = json_answer(&json!({"name": name.as_str(), "tags": tags}));
+    Ok(linked(response, &format!("/v2/{name}/tags/list?"), &found, limit))
+}
+
+/// Which referrers are wanted.
+pub(crate) struct Wanted {
+    pub(crate) name: Name,
+    pub(crate) subject: Digest,
+    pub(crate) artifact_type: Option<String>,
+}
+
+pub(crate) async fn referrers(repository: &dyn Repository, wanted: Wanted, page: PageRequest) -> Answer {
+    let Wanted { name, subject, artifact_type } = wanted;
+    let limit = page.limit;
+    let found = repository.referrers(&subject, artifact_type.as_deref(), page).await;
+    let found = found.map_err(Failure::of(Thing::Manifest))?;
+    let body = full(referrers_index(&found.items));
+    let response = answer(StatusCode::OK, body).with(CONTENT_TYPE, media_type::OCI_INDEX);
+    let target = format!("/v2/{name}/referrers/{subject}?");
+    Ok(match artifact_type {
+        None => linked(response, &target, &found, limit),
+        Some(kind) => {
+            let target = format!("{target}artifactType={}&", encode(&kind));
+            linked(response, &target, &found, limit).with(OCI_FILTERS_APPLIED, "artifactType")
+        }
+    })
+}
+
+fn json_answer(value: &Value) -> Response<ResponseBody> {
+    answer(StatusCode::OK, full(value.to_string())).with(CONTENT_TYPE, "application/json")
+}
+
+/// Says where the next page is. An empty page has none, so that nobody asks for ever.
+fn linked<T>(
+    response: Response<ResponseBody>,
+    target: &str,
+    page: &Page<T>,
+    limit: Option<usize>,
+) -> Response<ResponseBody> {
+    let Some(next) = page.next.as_ref().filter(|_| !page.items.is_empty()) else { return response };
+    let n = limit.map(|limit| format!("n={limit}&")).unwrap_or_default();
+    response.with(LINK, format_next_link(&format!("{target}{n}last={}", encode(next.as_str()))))
+}
