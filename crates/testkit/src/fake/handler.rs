@@ -1,0 +1,110 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ferry_oci::{Digest, ErrorBody, ErrorCode};
+use ferry_serve::{Handler, RegistryService, ResponseBody};
+use http::header::{RANGE, RETRY_AFTER};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::auth::answer;
+use super::connection::Wire;
+use super::requests::{Kind, Recorded};
+use super::rules::Fault;
+use super::{State, faulty, lock};
+
+/// The API with faults and the demand for credentials before it.
+#[derive(Clone)]
+pub(super) struct Faulty {
+    inner: RegistryService,
+    state: Arc<State>,
+    address: SocketAddr,
+}
+
+/// There is to be no answer: the connection ends.
+#[derive(Debug)]
+pub(super) struct NoAnswer;
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the answer is withheld")
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+impl Faulty {
+    pub(super) fn new(inner: RegistryService, state: Arc<State>, address: SocketAddr) -> Self {
+        Self { inner, state, address }
+    }
+
+    /// Answers one request of the connection behind `wire`.
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        wire: Arc<Wire>,
+    ) -> Result<Response<ResponseBody>, NoAnswer> {
+        let (parts, body) = request.into_parts();
+        let recorded = Recorded::of(&parts);
+        let (kind, method, path) = (recorded.kind, recorded.method.clone(), recorded.path.clone());
+        lock(&self.state.requests).push(recorded);
+        // Credentials first: a fault for "the next blob" must not be spent on the request that is refused anyway.
+        if kind != Kind::Token
+            && let Some(refusal) = lock(&self.state.auth).refuse(&parts, self.address)
+        {
+            return Ok(refusal);
+        }
+        let fault = lock(&self.state.rules).iter_mut().find_map(|rule| rule.strike(&method, &path));
+        if kind == Kind::Token && !matches!(fault, Some(Fault::Status { .. })) {
+            return Ok(lock(&self.state.auth).token(&parts));
+        }
+        self.suffer(fault, Request::from_parts(parts, body), wire).await
+    }
+
+    async fn suffer(
+        &self,
+        fault: Option<Fault>,
+        mut request: Request<Incoming>,
+        wire: Arc<Wire>,
+    ) -> Result<Response<ResponseBody>, NoAnswer> {
+        match fault {
+            None => Ok(self.inner.handle(request).await),
+            Some(Fault::Status { status, retry_after, body }) => Ok(refusal(status, retry_after, body)),
+            Some(Fault::StaleUpload) => {
+                let message = "blob upload unknown to registry".to_owned();
+                let error = ErrorBody { code: ErrorCode::BlobUploadUnknown, message };
+                Ok(refusal(404, None, error.to_json()))
+            }
+            Some(Fault::IgnoreRange) => {
+                request.headers_mut().remove(RANGE);
+                Ok(self.inner.handle(request).await)
+            }
+            Some(Fault::WrongDigest) => {
+                let mut response = self.inner.handle(request).await;
+                let wrong = Digest::sha256(b"something else").to_string();
+                if let Ok(wrong) = HeaderValue::from_str(&wrong) {
+                    response.headers_mut().insert(faulty::DOCKER_CONTENT_DIGEST, wrong);
+                }
+                Ok(response)
+            }
+            Some(Fault::CutRequest { after }) => {
+                wire.read_left.store(after, Ordering::SeqCst);
+                Ok(self.inner.handle(request).await)
+            }
+            Some(fault) => {
+                let response = self.inner.handle(request).await;
+                faulty::spoil(response, &fault, wire)
+            }
+        }
+    }
+}
+
+fn refusal(status: u16, retry_after: Option<String>, body: String) -> Response<ResponseBody> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = answer(status, body);
+    if let Some(wait) = retry_after.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert(RETRY_AFTER, wait);
+    }
+    response
+}
