@@ -1,1 +1,18 @@
-//! placeholder
+//! The transfer core: moves images between two stores, each blob once, verified, and resumable.
+//!
+//! A [`Copier`] lives as long as one run. It walks the graph of an image children first and writes the tag last; every
+//! blob is moved by one flight, however many images of the run want it at the same time. What the run learns of a
+//! target (which repository holds which blob) saves requests and is only ever a hint: being wrong costs a request.
+
+mod copier;
+mod fill;
+mod flight;
+mod graph;
+mod known;
+mod reader;
+mod retry;
+mod send;
+
+pub use copier::{Copier, Options};
+pub use graph::{Figures, Job, Outcome, Place};
+pub use retry::Retry;

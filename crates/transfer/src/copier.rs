@@ -1,0 +1,161 @@
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferry_oci::{Digest, Name};
+use ferry_store::{Error, Kind, Staging};
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::flight::{Landed, Trust};
+use crate::graph::{Image, Job, Outcome};
+use crate::known::Known;
+use crate::retry::Retry;
+
+/// How a run behaves.
+#[derive(Clone)]
+pub struct Options {
+    /// Images that are walked at once.
+    pub images: usize,
+    /// Blobs that are moved at once.
+    pub blobs: usize,
+    /// Where large blobs are kept while they are moved; without it a broken run starts them from their beginning.
+    pub staging: Option<Arc<dyn Staging>>,
+    /// Blobs of at least so many bytes are staged; smaller ones go through memory.
+    pub stage_from: u64,
+    /// How failures that may pass are tried again.
+    pub retry: Retry,
+    /// Checks every blob and manifest of an image at the target, even if its tag is the source's already.
+    pub recheck: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            images: 6,
+            blobs: 8,
+            staging: None,
+            stage_from: 8 * 1024 * 1024,
+            retry: Retry::default(),
+            recheck: false,
+        }
+    }
+}
+
+/// One run: copies images and remembers between them what is where.
+#[derive(Clone)]
+pub struct Copier(Arc<Run>);
+
+pub(crate) struct Run {
+    pub(crate) known: Known,
+    pub(crate) blobs: Semaphore,
+    pub(crate) staging: Option<Arc<dyn Staging>>,
+    pub(crate) stage_from: u64,
+    pub(crate) retry: Retry,
+    pub(crate) recheck: bool,
+    pub(crate) stop: CancellationToken,
+    images: usize,
+    once: Mutex<HashMap<Key, SharedLanding>>,
+    tasks: TaskTracker,
+}
+
+/// Content in a repository of a store, and how much was trusted when it was put there.
+pub(crate) type Key = (Arc<str>, Name, Digest, Trust);
+pub(crate) type Landing = Result<Landed, Arc<Error>>;
+type SharedLanding = Shared<BoxFuture<'static, Landing>>;
+
+impl Copier {
+    /// A run that ends early, keeping what it has, when `stop` is cancelled.
+    pub fn new(options: Options, stop: CancellationToken) -> Self {
+        Self(Arc::new(Run {
+            known: Known::default(),
+            blobs: Semaphore::new(options.blobs.max(1)),
+            staging: options.staging,
+            stage_from: options.stage_from,
+            retry: options.retry,
+            recheck: options.recheck,
+            stop,
+            images: options.images.max(1),
+            once: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Copies one image.
+    pub async fn copy(&self, job: Job) -> Outcome {
+        if self.0.stop.is_cancelled() {
+            return Outcome::Stopped;
+        }
+        Image::copy(Arc::clone(&self.0), job).await
+    }
+
+    /// Copies many images, several at once, and hands each outcome to `done` as it comes, with the place of its job in
+    /// `jobs`.
+    pub async fn copy_all(&self, jobs: Vec<Job>, mut done: impl FnMut(usize, Outcome)) {
+        let images = self.0.images;
+        let mut outcomes = stream::iter(jobs.into_iter().enumerate())
+            .map(|(place, job)| async move { (place, self.copy(job).await) })
+            .buffer_unordered(images);
+        while let Some((place, outcome)) = outcomes.next().await {
+            done(place, outcome);
+        }
+        self.settle().await;
+    }
+
+    /// Waits until every flight has ended. Those of an image that failed go on, and after a stop each has still to
+    /// record what it staged; to be awaited before the process ends.
+    pub async fn settle(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.tasks.reopen();
+    }
+}
+
+impl Run {
+    fn once(&self) -> MutexGuard<'_, HashMap<Key, SharedLanding>> {
+        // A panic elsewhere cannot leave the map half-written, so the poison is of no account.
+        self.once.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `make` for `key` unless it ran or runs already, and waits for its result. What failed may be tried again by
+    /// the next who asks. Also says whether it was this call that started it.
+    pub(crate) async fn land<F>(&self, key: Key, make: impl FnOnce() -> F) -> (bool, Landing)
+    where
+        F: Future<Output = Landing> + Send + 'static,
+    {
+        let (first, landing) = {
+            let mut once = self.once();
+            match once.get(&key) {
+                Some(landing) => (false, landing.clone()),
+                None => {
+                    let landing = self.own_task(make()).shared();
+                    once.insert(key.clone(), landing.clone());
+                    (true, landing)
+                }
+            }
+        };
+        let result = landing.clone().await;
+        if result.is_err() {
+            let mut once = self.once();
+            if once.get(&key).is_some_and(|current| current.ptr_eq(&landing)) {
+                once.remove(&key);
+            }
+        }
+        (first, result)
+    }
+
+    /// Runs on a task of its own, so that it goes on when whoever waits goes away.
+    fn own_task(&self, work: impl Future<Output = Landing> + Send + 'static) -> BoxFuture<'static, Landing> {
+        let task = self.tasks.spawn(work);
+        async move {
+            match task.await {
+                Ok(result) => result,
+                Err(e) => Err(Arc::new(Error::new(Kind::Invalid, "copy", "content", e.to_string()))),
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,302 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_oci::{Descriptor, Digest, Manifest, Name, Reference, Tag, media_type};
+use ferry_store::{Error, Kind, Repository, RepositoryMut, Scope, Side, Store};
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::copier::{Landing, Run};
+use crate::flight::{Flight, Landed, Trust};
+
+/// An index inside an index inside an index … is followed so far and no further.
+const MAX_DEPTH: usize = 4;
+/// The most manifests of one image.
+const MAX_MANIFESTS: usize = 5_000;
+/// Entries of one manifest that are worked on at once; the blobs among them have a limit of their own.
+const ENTRIES: usize = 8;
+
+/// A repository of a store.
+#[derive(Clone)]
+pub struct Place {
+    /// Names the store: two places with the same text are in the same store and may mount from each other.
+    pub id: Arc<str>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The repository.
+    pub repository: Name,
+}
+
+/// One image to copy.
+#[derive(Clone)]
+pub struct Job {
+    /// Where it is.
+    pub source: Place,
+    /// Which it is.
+    pub reference: Reference,
+    /// Where it shall be.
+    pub target: Place,
+    /// Under which tag; `None` leaves it without one, to be asked for by digest.
+    pub tag: Option<Tag>,
+}
+
+/// What became of an image.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The target had it already.
+    Unchanged {
+        /// The image.
+        digest: Digest,
+    },
+    /// It was copied, and the target's tag points at it.
+    Copied {
+        /// The image.
+        digest: Digest,
+        /// What that took.
+        figures: Figures,
+    },
+    /// It could not be copied; the target's tag is as it was.
+    Failed {
+        /// Why, and on which side.
+        error: Arc<Error>,
+        /// What was done before.
+        figures: Figures,
+    },
+    /// The run was stopped first; what was moved so far is kept.
+    Stopped,
+}
+
+/// What copying an image took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Blobs sent to the target.
+    pub moved: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Blobs that the target took from another of its repositories.
+    pub mounted: usize,
+    /// Blobs that were there, or that another image of the run brought.
+    pub present: usize,
+    /// Manifests sent to the target.
+    pub manifests: usize,
+}
+
+/// The walk over one image.
+pub(crate) struct Image {
+    run: Arc<Run>,
+    target_place: Place,
+    source: Arc<dyn Repository>,
+    target: Arc<dyn RepositoryMut>,
+    /// Nothing of the image is expected at the target, so asking for its manifests is a waste.
+    fresh: bool,
+    trust: Trust,
+    manifests: AtomicUsize,
+    figures: Mutex<Figures>,
+}
+
+type Shared<T> = Result<T, Arc<Error>>;
+
+impl Image {
+    pub(crate) async fn copy(run: Arc<Run>, job: Job) -> Outcome {
+        let stop = run.stop.clone();
+        let figures = Mutex::default();
+        let result = tokio::select! {
+            result = Self::try_copy(run, &job, &figures) => result,
+            () = stop.cancelled() => return Outcome::Stopped,
+        };
+        let figures = *figures.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok((digest, true)) => Outcome::Copied { digest, figures },
+            Ok((digest, false)) => Outcome::Unchanged { digest },
+            Err(_) if stop.is_cancelled() => Outcome::Stopped,
+            Err(error) => Outcome::Failed { error, figures },
+        }
+    }
+
+    /// The digest of the image, and whether anything had to be done.
+    async fn try_copy(run: Arc<Run>, job: &Job, total: &Mutex<Figures>) -> Shared<(Digest, bool)> {
+        let source = job.source.store.repository(&Scope::Hosted, &job.source.repository);
+        let target = job.target.store.writable(&Scope::Hosted, &job.target.repository).ok_or_else(|| {
+            let error = Error::new(Kind::Denied, "push to", &job.target.repository, "it can only be read");
+            error.on(Side::Target)
+        })?;
+        let current = current(&*target, job).await?;
+        let root = match wanted(&*source, job, current, run.recheck).await? {
+            Wanted::Unchanged(digest) => return Ok((digest, false)),
+            Wanted::Root(root) => root,
+        };
+        let walk = |trust| {
+            Arc::new(Self {
+                run: Arc::clone(&run),
+                target_place: job.target.clone(),
+                source: Arc::clone(&source),
+                target: Arc::clone(&target),
+                fresh: current.is_none(),
+                trust,
+                manifests: AtomicUsize::new(0),
+                figures: Mutex::default(),
+            })
+        };
+        let mut image = walk(if run.recheck { Trust::Nothing } else { Trust::Hints });
+        let mut result = Arc::clone(&image).put(root.clone(), job.tag.clone(), 0).await;
+        add(total, &image.figures);
+        if image.trust == Trust::Hints && matches!(&result, Err(e) if e.kind() == Kind::Incomplete) {
+            tracing::debug!(digest = %root.digest(), "the target lacks what it was believed to hold, asking for everything");
+            image = walk(Trust::Nothing);
+            result = Arc::clone(&image).put(root.clone(), job.tag.clone(), 0).await;
+            add(total, &image.figures);
+        }
+        result.map(|()| (root.digest(), true))
+    }
+
+    /// Puts a manifest after everything that it names.
+    fn put(
+        self: Arc<Self>,
+        manifest: Manifest,
+        tag: Option<Tag>,
+        depth: usize,
+    ) -> BoxFuture<'static, Shared<()>> {
+        async move {
+            if depth > MAX_DEPTH || self.manifests.fetch_add(1, Ordering::Relaxed) >= MAX_MANIFESTS {
+                let detail = "the image is nested too deeply or has too many manifests";
+                return Err(fail(Kind::Invalid, manifest.digest(), detail, Side::Source));
+            }
+            let mut needed: Vec<Descriptor> = manifest.children().to_vec();
+            needed.extend(manifest.blobs().into_iter().cloned());
+            stream::iter(needed)
+                .map(|descriptor| Arc::clone(&self).bring(descriptor, depth))
+                .buffer_unordered(ENTRIES)
+                .try_collect::<()>()
+                .await?;
+            let stored = self.target.put_manifest(&manifest, tag.as_ref()).await;
+            stored.map_err(|error| Arc::new(error.on(Side::Target)))?;
+            self.count(|figures| figures.manifests += 1);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// Brings one piece of content to the target, once for all images of the run that want it there.
+    async fn bring(self: Arc<Self>, descriptor: Descriptor, depth: usize) -> Shared<()> {
+        let place = &self.target_place;
+        let key = (Arc::clone(&place.id), place.repository.clone(), descriptor.digest, self.trust);
+        let is_manifest = media_type::is_manifest(&descriptor.media_type);
+        let me = Arc::clone(&self);
+        let (first, landed) = self
+            .run
+            .land(key, move || async move {
+                if is_manifest {
+                    me.bring_manifest(descriptor, depth).await
+                } else {
+                    me.bring_blob(descriptor).await
+                }
+            })
+            .await;
+        match landed? {
+            _ if is_manifest => {}
+            Landed::Moved(bytes) if first => self.count(|figures| {
+                figures.moved += 1;
+                figures.bytes += bytes;
+            }),
+            Landed::Mounted if first => self.count(|figures| figures.mounted += 1),
+            _ => self.count(|figures| figures.present += 1),
+        }
+        Ok(())
+    }
+
+    async fn bring_blob(self: Arc<Self>, blob: Descriptor) -> Landing {
+        let flight = Flight {
+            run: Arc::clone(&self.run),
+            source: Arc::clone(&self.source),
+            target: Arc::clone(&self.target),
+            place: self.target_place.clone(),
+            blob,
+            trust: self.trust,
+        };
+        flight.fly().await.map_err(Arc::new)
+    }
+
+    async fn bring_manifest(self: Arc<Self>, child: Descriptor, depth: usize) -> Landing {
+        let reference = Reference::Digest(child.digest);
+        if self.trust == Trust::Hints && !self.fresh {
+            match self.target.resolve(&reference).await {
+                Ok(_) => return Ok(Landed::Present),
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(Arc::new(error.on(Side::Target))),
+            }
+        }
+        let manifest = fetch(&*self.source, &reference).await?;
+        let size = manifest.bytes().len() as u64;
+        if size != child.size || manifest.media_type() != child.media_type {
+            let detail = format!(
+                "it is {} of {size} bytes where the index says {} of {}",
+                manifest.media_type(),
+                child.media_type,
+                child.size
+            );
+            return Err(fail(Kind::Invalid, child.digest, &detail, Side::Source));
+        }
+        self.put(manifest, None, depth + 1).await.map(|()| Landed::Moved(size))
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Figures)) {
+        change(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+enum Wanted {
+    Unchanged(Digest),
+    Root(Manifest),
+}
+
+/// What the target has in the image's place.
+async fn current(target: &dyn RepositoryMut, job: &Job) -> Shared<Option<Digest>> {
+    let reference = job.tag.clone().map_or_else(|| job.reference.clone(), Reference::Tag);
+    match target.resolve(&reference).await {
+        Ok(found) => Ok(Some(found.descriptor.digest)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(Arc::new(error.on(Side::Target))),
+    }
+}
+
+/// What the source has, in the fewest requests: nothing to compare with means that the manifest is wanted at once;
+/// otherwise a look at its digest, which costs no quota, comes first.
+async fn wanted(
+    source: &dyn Repository,
+    job: &Job,
+    current: Option<Digest>,
+    recheck: bool,
+) -> Shared<Wanted> {
+    let Some(current) = current.filter(|_| !recheck) else {
+        return fetch(source, &job.reference).await.map(Wanted::Root);
+    };
+    let digest = match &job.reference {
+        Reference::Digest(digest) => *digest,
+        Reference::Tag(_) => {
+            let resolved = source.resolve(&job.reference).await;
+            resolved.map_err(|error| Arc::new(error.on(Side::Source)))?.descriptor.digest
+        }
+    };
+    if digest == current {
+        return Ok(Wanted::Unchanged(digest));
+    }
+    fetch(source, &Reference::Digest(digest)).await.map(Wanted::Root)
+}
+
+async fn fetch(source: &dyn Repository, reference: &Reference) -> Shared<Manifest> {
+    source.manifest(reference).await.map_err(|error| Arc::new(error.on(Side::Source)))
+}
+
+fn add(total: &Mutex<Figures>, more: &Mutex<Figures>) {
+    let more = *more.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+    total.moved += more.moved;
+    total.bytes += more.bytes;
+    total.mounted += more.mounted;
+    total.present += more.present;
+    total.manifests += more.manifests;
+}
+
+fn fail(kind: Kind, digest: Digest, detail: &str, side: Side) -> Arc<Error> {
+    Arc::new(Error::new(kind, "copy manifest", digest, detail).on(side))
+}
