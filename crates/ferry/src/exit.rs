@@ -1,0 +1,95 @@
+//! The one place of the program that turns errors into words for people and into exit codes.
+
+use std::process::ExitCode;
+
+use ferry_store::{Error, Kind, Side};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All done.
+    Done,
+    /// Some images failed.
+    SomeFailed,
+    /// What was typed or configured cannot be carried out.
+    Usage,
+    /// Stopped with work left.
+    Stopped,
+    /// Everything failed.
+    AllFailed,
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::SomeFailed => 1,
+            Self::Usage => 2,
+            Self::Stopped => 3,
+            Self::AllFailed => 4,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Prints an error that kept a run from beginning.
+pub(crate) fn explain(error: &anyhow::Error) -> Exit {
+    eprintln!("ferry: {error:#}");
+    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, None)) {
+        eprintln!("hint: {hint}");
+    }
+    Exit::Usage
+}
+
+/// What to do about an error; `registry` is the registry on its side, if it is one.
+pub(crate) fn hint(error: &Error, registry: Option<&str>) -> Option<String> {
+    let side = error.side();
+    Some(match (error.kind(), registry) {
+        (Kind::Unauthorized | Kind::Denied, Some(registry)) if side == Some(Side::Source) => {
+            format!("the image is private or does not exist; if it is private: docker login {registry}")
+        }
+        (Kind::Unauthorized, Some(registry)) => format!("log in first: docker login {registry}"),
+        (Kind::Denied, Some(registry)) => {
+            format!(
+                "the account used for {registry} may not write there, or the repository has to be created first"
+            )
+        }
+        (Kind::NotFound, _) if side == Some(Side::Source) => {
+            "check the name and the tag of the source".to_owned()
+        }
+        (Kind::NotFound, Some(registry)) if side == Some(Side::Target) => {
+            format!("{registry} may want the repository or its namespace to be created first")
+        }
+        (Kind::RateLimited { .. }, Some(registry)) => {
+            format!(
+                "{registry} limits requests; log in for a higher limit, or run the same command again later"
+            )
+        }
+        (Kind::Unavailable | Kind::Stalled, _) => {
+            "run the same command again: it goes on where it stopped".to_owned()
+        }
+        (Kind::DigestMismatch, _) if side == Some(Side::Source) => {
+            "the source's copy is damaged or altered on the way; nothing was written under the tag".to_owned()
+        }
+        (Kind::Full, _) if side.is_none() => "free some space, or choose another --state-dir".to_owned(),
+        (Kind::Full, _) => "the target has no space left".to_owned(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_name_the_registry() {
+        let error = Error::new(Kind::Unauthorized, "push manifest", "x", "").on(Side::Target);
+        assert_eq!(hint(&error, Some("quay.io")).unwrap(), "log in first: docker login quay.io");
+        assert!(hint(&Error::new(Kind::Invalid, "x", "y", ""), None).is_none());
+    }
+}

@@ -1,0 +1,145 @@
+//! What a run says about its images.
+
+use std::time::Duration;
+
+use ferry_transfer::{Figures, Outcome};
+
+use crate::exit::Exit;
+use crate::settings::Pair;
+
+/// Sums up a run.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    copied: usize,
+    unchanged: usize,
+    failed: usize,
+    left: usize,
+    figures: Figures,
+}
+
+/// The line about one image.
+pub(crate) fn line(pair: &Pair, outcome: &Outcome) -> String {
+    let Pair { source, target } = pair;
+    match outcome {
+        Outcome::Copied { digest, figures } => {
+            format!("copied     {source} -> {target}  {digest}  {}", moved(figures))
+        }
+        Outcome::Unchanged { digest } => format!("unchanged  {source} -> {target}  {digest}"),
+        Outcome::Failed { error, .. } => format!("failed     {source} -> {target}  {error}"),
+        Outcome::Stopped => format!("left       {source} -> {target}"),
+    }
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        let figures = match outcome {
+            Outcome::Copied { figures, .. } => {
+                self.copied += 1;
+                *figures
+            }
+            Outcome::Failed { figures, .. } => {
+                self.failed += 1;
+                *figures
+            }
+            Outcome::Unchanged { .. } => {
+                self.unchanged += 1;
+                return;
+            }
+            Outcome::Stopped => {
+                self.left += 1;
+                return;
+            }
+        };
+        self.figures.moved += figures.moved;
+        self.figures.bytes += figures.bytes;
+        self.figures.mounted += figures.mounted;
+        self.figures.present += figures.present;
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match (self.left, self.failed, self.copied + self.unchanged) {
+            (1.., ..) => Exit::Stopped,
+            (0, 0, _) => Exit::Done,
+            (0, _, 0) => Exit::AllFailed,
+            _ => Exit::SomeFailed,
+        }
+    }
+
+    /// The last line; `elapsed` is how long the run took.
+    pub(crate) fn text(&self, elapsed: Duration) -> String {
+        let images = self.copied + self.unchanged + self.failed + self.left;
+        let counts = [
+            (self.copied, "copied"),
+            (self.unchanged, "unchanged"),
+            (self.failed, "failed"),
+            (self.left, "left"),
+        ];
+        let counts: Vec<String> =
+            counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        format!(
+            "{images} {}: {}; {} in {:.1} s",
+            if images == 1 { "image" } else { "images" },
+            counts.join(", "),
+            moved(&self.figures),
+            elapsed.as_secs_f64()
+        )
+    }
+}
+
+fn moved(figures: &Figures) -> String {
+    let Figures { moved, bytes, mounted, present, .. } = figures;
+    let mut text = format!("{moved} {} sent ({})", if *moved == 1 { "blob" } else { "blobs" }, size(*bytes));
+    if *mounted > 0 {
+        text += &format!(", {mounted} mounted");
+    }
+    if *present > 0 {
+        text += &format!(", {present} already there");
+    }
+    text
+}
+
+/// Bytes in decimal units, as networks and registries count them.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (1 << 40, "1.1 TB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn exit_codes() {
+        let exit = |copied, unchanged, failed, left| {
+            Summary { copied, unchanged, failed, left, ..Summary::default() }.exit().code()
+        };
+        assert_eq!(exit(1, 1, 0, 0), 0);
+        assert_eq!(exit(1, 0, 1, 0), 1);
+        assert_eq!(exit(0, 1, 1, 0), 1);
+        assert_eq!(exit(1, 1, 1, 1), 3);
+        assert_eq!(exit(0, 0, 2, 0), 4);
+    }
+}

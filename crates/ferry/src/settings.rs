@@ -1,0 +1,208 @@
+//! What was typed, turned into what it means. Everything is checked here, before anything is opened or bound.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ferry_oci::Reference;
+use ferry_policy::naming;
+
+use crate::Environment;
+use crate::cli::{CopyArguments, ServeArguments};
+use crate::endpoint::Endpoint;
+
+/// What `ferry copy` shall do.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) recheck: bool,
+    pub(crate) state_dir: StateDir,
+}
+
+/// One image, from where and to where. The target's tag is decided except for a layout that was named alone.
+#[derive(Debug, Clone)]
+pub(crate) struct Pair {
+    pub(crate) source: Endpoint,
+    pub(crate) target: Endpoint,
+}
+
+/// Where what survives a run is kept.
+#[derive(Debug)]
+pub(crate) enum StateDir {
+    /// The user said where: it must work.
+    Given(PathBuf),
+    /// The usual place: do without if it cannot be had.
+    Usual(PathBuf),
+    /// There is no usual place.
+    Nowhere,
+}
+
+impl Copy {
+    pub(crate) fn new(typed: CopyArguments, environment: &Environment) -> anyhow::Result<Self> {
+        let pairs = match (&typed.from_file, &typed.source, &typed.target) {
+            (Some(list), ..) => read_list(list)?,
+            (None, Some(source), Some(target)) => vec![pair(source, target)?],
+            _ => bail!("SOURCE and TARGET are needed, or --from-file LIST"),
+        };
+        refuse_collisions(&pairs)?;
+        let state_dir = match (typed.state_dir, environment.state_dir()) {
+            (Some(given), _) => StateDir::Given(given),
+            (None, Some(usual)) => StateDir::Usual(usual),
+            (None, None) => StateDir::Nowhere,
+        };
+        Ok(Self { pairs, recheck: typed.recheck, state_dir })
+    }
+}
+
+fn read_list(path: &Path) -> anyhow::Result<Vec<Pair>> {
+    let (name, text) = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read the list from standard input")?;
+        ("standard input".to_owned(), text)
+    } else {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        (path.display().to_string(), text)
+    };
+    parse_list(&name, &text)
+}
+
+fn parse_list(name: &str, text: &str) -> anyhow::Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let words: Vec<&str> = line.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
+        let place = || format!("{name}, line {number}");
+        match words[..] {
+            [] => {}
+            [source, target] => pairs.push(pair(source, target).with_context(place)?),
+            _ => bail!("{}: expected SOURCE TARGET, found {} words", place(), words.len()),
+        }
+    }
+    if pairs.is_empty() {
+        bail!("{name} lists no image; write SOURCE and TARGET on each line");
+    }
+    Ok(pairs)
+}
+
+fn pair(source: &str, target: &str) -> anyhow::Result<Pair> {
+    let source: Endpoint = source.parse()?;
+    let target: Endpoint = target.parse()?;
+    if let Endpoint::Registry(image) = &target {
+        naming::check_target(image)?;
+    } else if target.digest().is_some() {
+        bail!("{target}: a target has no digest; write oci:DIR or oci:DIR:TAG");
+    }
+    let carried = match &source {
+        Endpoint::Registry(image) => Some(naming::source_tag(image)),
+        layout => layout.tag().cloned().map(Reference::Tag).or_else(|| layout.reference()),
+    };
+    let target = match carried {
+        Some(carried) => target.with_tag(naming::target_tag(&carried, target.tag())),
+        None => target,
+    };
+    Ok(Pair { source, target })
+}
+
+/// Two images cannot arrive under one name.
+fn refuse_collisions(pairs: &[Pair]) -> anyhow::Result<()> {
+    let mut taken: HashMap<String, &Pair> = HashMap::new();
+    for pair in pairs.iter().filter(|pair| pair.target.tag().is_some()) {
+        if let Some(other) = taken.insert(pair.target.to_string(), pair)
+            && other.source != pair.source
+        {
+            bail!(
+                "{} and {} would both become {}; give one of them another name",
+                other.source,
+                pair.source,
+                pair.target
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What `ferry serve` shall do.
+#[derive(Debug)]
+pub(crate) struct Serve {
+    pub(crate) storage: PathBuf,
+    pub(crate) listen: SocketAddr,
+}
+
+impl TryFrom<ServeArguments> for Serve {
+    type Error = anyhow::Error;
+
+    fn try_from(typed: ServeArguments) -> anyhow::Result<Self> {
+        let listen: SocketAddr = typed.listen.parse().with_context(|| {
+            format!(
+                "--listen {}: write an address and a port, as in 127.0.0.1:5000 or [::1]:5000",
+                typed.listen
+            )
+        })?;
+        if !listen.ip().is_loopback() && !typed.open {
+            bail!(
+                "--listen {listen}: others could reach this address, and push and delete without a password; \
+                 add --open if that is meant, or listen on 127.0.0.1"
+            );
+        }
+        Ok(Self { storage: typed.storage, listen })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets(list: &str) -> Vec<String> {
+        parse_list("list", list).unwrap().iter().map(|pair| pair.target.to_string()).collect()
+    }
+
+    #[test]
+    fn the_tag_comes_along() {
+        let list = "# a comment\n\nalpine:3 localhost:5000/alpine   # another\nalpine oci:dir\noci:dir localhost:5000/x\n\
+                    oci:dir:v1 localhost:5000/x\nalpine:3 localhost:5000/y:z\n";
+        assert_eq!(
+            targets(list),
+            [
+                "localhost:5000/alpine:3",
+                "oci:dir:latest",
+                "localhost:5000/x",
+                "localhost:5000/x:v1",
+                "localhost:5000/y:z"
+            ]
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (list, message) in [
+            ("", "list lists no image"),
+            ("a b\nc\n", "list, line 2: expected SOURCE TARGET, found 1 words"),
+            ("a b c\n", "list, line 1: expected SOURCE TARGET, found 3 words"),
+            ("\nA/b c\n", "list, line 2"),
+        ] {
+            let error = parse_list("list", list).unwrap_err();
+            assert!(error.to_string().starts_with(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_sources_cannot_share_a_target() {
+        let same = parse_list("list", "a x/y:1\na x/y:1\n").unwrap();
+        assert!(refuse_collisions(&same).is_ok());
+        let different = parse_list("list", "a:1 x/y\nb:1 x/y\n").unwrap();
+        assert!(refuse_collisions(&different).is_err());
+    }
+
+    #[test]
+    fn others_are_let_in_only_when_asked() {
+        let serve = |listen: &str, open| {
+            let typed = ServeArguments { storage: "d".into(), listen: listen.to_owned(), open };
+            Serve::try_from(typed)
+        };
+        assert!(serve("127.0.0.1:0", false).is_ok() && serve("[::1]:5000", false).is_ok());
+        assert!(serve("0.0.0.0:5000", false).is_err() && serve("0.0.0.0:5000", true).is_ok());
+        assert!(serve("localhost", true).is_err());
+    }
+}

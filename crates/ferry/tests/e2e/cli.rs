@@ -1,0 +1,132 @@
+//! What ferry says, and its exit codes.
+
+use std::process::Stdio;
+
+use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage, SetSpec, image_set};
+use ferry_testkit::link::{Link, LinkOptions};
+
+use crate::harness::{Ferry, Ran, push, signal};
+
+/// A run as a person sees it, with what changes from run to run replaced.
+fn session(arguments: &[&str], ran: &Ran, replace: &[(&str, &str)]) -> String {
+    let mut text =
+        format!("$ ferry {}\n{}{}exit {}\n", arguments.join(" "), ran.out, ran.err, ran.code.unwrap());
+    for (from, to) in replace {
+        text = text.replace(from, to);
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes() {
+    let ferry = Ferry::new();
+    let home = ferry.home.path().to_str().unwrap().to_owned();
+    let served = ferry.serve(&ferry.path("taken"), 0).await;
+    let taken = served.host();
+    std::fs::create_dir(ferry.path("not-a-layout")).unwrap();
+    std::fs::write(ferry.path("not-a-layout/notes.txt"), "mine").unwrap();
+    std::fs::write(ferry.path("bad.txt"), "alpine localhost:1/a\nalpine\n").unwrap();
+    std::fs::write(ferry.path("clash.txt"), "a:1 localhost:1/x\nb:1 localhost:1/x\n").unwrap();
+    let here = format!("{taken}/absent:v1");
+    let digest = format!("localhost:1/a@sha256:{}", "0".repeat(64));
+    let cases: &[&[&str]] = &[
+        &[],
+        &["cpoy"],
+        &["copy", "alpine"],
+        &["copy", "Alpine", "localhost:1/a"],
+        &["copy", "docker://alpine", "localhost:1/a"],
+        &["copy", "alpine", &digest],
+        &["copy", "alpine", "oci:"],
+        &["copy", "--from-file", "bad.txt"],
+        &["copy", "--from-file", "clash.txt"],
+        &["copy", "--from-file", "absent.txt"],
+        &["copy", "oci:absent", "localhost:1/a"],
+        &["copy", &here, "oci:not-a-layout"],
+        &["copy", &here, "oci:new"],
+        &["copy", "localhost:1/a", &here],
+        &["serve", "--storage", "other", "--listen", "0.0.0.0:5000"],
+        &["serve", "--storage", "other", "--listen", "5000"],
+        &["serve", "--storage", "other", "--listen", &taken],
+        &["serve", "--storage", "taken", "--listen", "127.0.0.1:0"],
+        &["serve", "--storage", "bad.txt", "--listen", "127.0.0.1:0"],
+    ];
+    let mut sessions = Vec::new();
+    let pid = std::fs::read_to_string(ferry.path("taken/lock")).unwrap();
+    for arguments in cases {
+        let ran = ferry.run(arguments).await;
+        let session =
+            session(arguments, &ran, &[(&home, "HOME"), (&taken, "127.0.0.1:PORT"), (pid.trim(), "PID")]);
+        sessions.push(without_times(&session));
+    }
+    insta::assert_snapshot!("mistakes", sessions.join("\n"));
+}
+
+/// Replaces `in 1.2 s` at the end of a summary.
+fn without_times(text: &str) -> String {
+    let line = |line: &str| match line.rsplit_once(" in ") {
+        Some((before, after)) if after.ends_with(" s") => format!("{before} in TIME"),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_says_what_it_did() {
+    let ferry = Ferry::new();
+    let (first, second) = (ferry.serve(&ferry.path("a"), 0).await, ferry.serve(&ferry.path("b"), 0).await);
+    let image = ImageBuilder::new(MediaTypes::Oci)
+        .platform("linux/amd64", [Layer::of_files(&[("etc/motd", b"hello")])])
+        .platform("linux/arm64", [Layer::of_files(&[("etc/motd", b"hello too")])])
+        .build();
+    let named = NamedImage { repository: "team/app".parse().unwrap(), tag: "v1".parse().unwrap(), image };
+    push(&[named], &first.host()).await;
+    let source = format!("{}/team/app:v1", first.host());
+    let target = format!("{}/team/app", second.host());
+    let missing = format!("{}/team/app:v2", first.host());
+    std::fs::write(ferry.path("list"), format!("{source} {target}\n{missing} {target}\n")).unwrap();
+    let (one, two) = (first.host(), second.host());
+    let replace = [(one.as_str(), "SOURCE"), (two.as_str(), "TARGET")];
+    let mut sessions = Vec::new();
+    for arguments in [
+        &["copy", &source, &target][..],
+        &["copy", &source, &target],
+        &["copy", "--recheck", &source, &target],
+        &["copy", "--from-file", "list"],
+        &["copy", &source, "oci:layout"],
+        &["copy", "oci:layout", &format!("{}/again", second.host())],
+    ] {
+        let ran = ferry.run(arguments).await;
+        sessions.push(without_times(&session(arguments, &ran, &replace)));
+    }
+    insta::assert_snapshot!("copy", sessions.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_copy_says_what_is_left_and_the_next_goes_on() {
+    let ferry = Ferry::new();
+    let (source, target) = (ferry.serve(&ferry.path("a"), 0).await, ferry.serve(&ferry.path("b"), 0).await);
+    let images = image_set(&SetSpec { images: 1, seed: 5, base_size: 12 << 20, own_size: 1000 });
+    push(&images, &source.host()).await;
+    let slow = LinkOptions { total_rate: Some(8_000_000), ..LinkOptions::default() };
+    let link = Link::start(source.address, slow).await.unwrap();
+    let list = ferry.list(&images, &link.host().to_string(), &target.host(), "");
+    let arguments = ["copy", "--from-file", list.to_str().unwrap()];
+    for name in ["INT", "TERM"] {
+        link.reset_stats();
+        let mut running = ferry.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        while link.stats().bytes_down < 4_000_000 {
+            assert!(running.try_wait().unwrap().is_none(), "it ends before it is stopped");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        signal(&running, name).await;
+        let output = running.wait_with_output().await.unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{out}");
+        assert!(out.starts_with("left ") && out.contains("1 image: 1 left"), "{out}");
+    }
+    link.set(LinkOptions::default());
+    link.reset_stats();
+    ferry.run(&arguments).await.ok();
+    let whole: u64 = images[0].image.size();
+    assert!(link.stats().bytes_down < whole - 6_000_000, "what two stopped runs staged is not fetched again");
+}
