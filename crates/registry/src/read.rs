@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn every_type_is_accepted() {
-        let accepted: Vec<&str> = MANIFESTS.to_str().unwrap().split(", ").collect();
+        let header = MANIFESTS;
+        let accepted: Vec<&str> = header.to_str().unwrap().split(", ").collect();
         assert_eq!(accepted, media_type::MANIFESTS);
     }
 

@@ -263,6 +263,9 @@ mod tests {
         assert_eq!(listening_address(line).unwrap().port(), 46137);
         let tls = "msg=\"listening on 127.0.0.1:46137, tls\"";
         assert_eq!(listening_address(tls).unwrap().port(), 46137);
-        assert!(listening_address("msg=\"listening on 127.0.0.1:461").is_none(), "not yet written to its end");
+        assert!(
+            listening_address("msg=\"listening on 127.0.0.1:461").is_none(),
+            "not yet written to its end"
+        );
     }
 }

@@ -142,7 +142,10 @@ mod tests {
         assert!((100_000..110_000).contains(&layer.bytes().len()), "{}", layer.bytes().len());
         assert_eq!(Digest::sha256(&unpack(&layer)), layer.diff_id());
         // Fixed: a change here changes every measurement that is compared over time.
-        assert_eq!(Layer::of_files(&[("etc/motd", b"hello\n")]).diff_id().to_string(), "sha256:44e418d3c6ccc42ad9311a9509a374857284c2693187d645130731ecaceb8b8b");
+        assert_eq!(
+            Layer::of_files(&[("etc/motd", b"hello\n")]).diff_id().to_string(),
+            "sha256:44e418d3c6ccc42ad9311a9509a374857284c2693187d645130731ecaceb8b8b"
+        );
     }
 
     #[test]
