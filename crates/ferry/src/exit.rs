@@ -39,11 +39,20 @@ impl From<Exit> for ExitCode {
 
 /// Prints an error that kept a run from beginning.
 pub(crate) fn explain(error: &anyhow::Error) -> Exit {
-    eprintln!("ferry: {error:#}");
+    eprintln!("ferry: {}", chain(error));
     if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, None)) {
         eprintln!("hint: {hint}");
     }
     Exit::Usage
+}
+
+/// The error and its causes, leaving out what was said already.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => said,
+        before => format!("{before}: {cause}"),
+    })
 }
 
 /// What to do about an error; `registry` is the registry on its side, if it is one.
@@ -70,8 +79,8 @@ pub(crate) fn hint(error: &Error, registry: Option<&str>) -> Option<String> {
                 "{registry} limits requests; log in for a higher limit, or run the same command again later"
             )
         }
-        (Kind::Unavailable | Kind::Stalled, _) => {
-            "run the same command again: it goes on where it stopped".to_owned()
+        (Kind::Unavailable | Kind::Stalled, Some(registry)) => {
+            format!("check the connection to {registry}; the same command goes on where this one stopped")
         }
         (Kind::DigestMismatch, _) if side == Some(Side::Source) => {
             "the source's copy is damaged or altered on the way; nothing was written under the tag".to_owned()

@@ -44,6 +44,10 @@ impl Directory {
 
     pub(crate) fn create(root: &Path) -> Result<Self> {
         let directory = Self { root: root.to_owned() };
+        if root.join(MARK).exists() {
+            // A layout of another kind is left as it is.
+            directory.check_mark()?;
+        }
         let made = || {
             fs::create_dir_all(root)?;
             // Two that create the same layout at once must not take each other's first files for something else.

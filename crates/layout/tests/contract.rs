@@ -1,5 +1,7 @@
 //! The suite that every store passes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::sync::Arc;
 
 use ferry_layout::Layout;

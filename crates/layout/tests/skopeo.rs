@@ -1,5 +1,7 @@
 //! What ferry writes others read, and the other way round.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod peers {
     use std::path::Path;
     use std::sync::Arc;

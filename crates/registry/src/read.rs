@@ -41,7 +41,7 @@ impl RemoteRepository {
 
     /// What is done, to something in this repository.
     pub(crate) fn what(&self, operation: &'static str, subject: impl std::fmt::Display) -> What {
-        What::new(operation, format!("{}/{}: {subject}", self.host.registry, self.name))
+        What::new(operation, format!("{}/{} {subject}", self.host.registry, self.name))
     }
 
     pub(crate) fn url(&self, path: &str) -> Url {

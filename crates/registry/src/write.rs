@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ferry_oci::{Digest, Manifest, Reference, Tag};
+use ferry_oci::{Digest, ErrorCode, Manifest, Reference, Tag};
 use ferry_store::{
     Begun, Expect, Kind, Removed, Repository, RepositoryMut, Result, Stored, Upload, UploadToken,
 };
@@ -84,6 +84,8 @@ impl RemoteRepository {
         match self.host.call(&request, MAX_RECEIPT).await {
             Ok(_) => Ok(Removed::Yes),
             Err(failure) if failure.is_unsupported() => Ok(Removed::Unsupported),
+            // distribution 2.8 does not remove tags: it reads the tag as a digest. Ours are valid.
+            Err(failure) if failure.code == Some(ErrorCode::DigestInvalid) => Ok(Removed::Unsupported),
             Err(failure) => Err(failure),
         }
     }

@@ -1,5 +1,7 @@
 //! What the client makes of answers that are late, wrong, cut short or refused.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ferry_oci::{Digest, Name, Reference, Registry};
 use ferry_registry::{Anonymous, Client, ClientOptions, Credential, Credentials, Secret};
-use ferry_store::{ByteRange, Kind, Repository, RepositoryMut, Result, Scope};
+use ferry_store::{ByteRange, Kind, Removed, RepositoryMut, Result, Scope};
 use ferry_testkit::fake::{Auth, FakeRegistry, Fault, FaultRule, Kind as Asked, Login};
 use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, verify};
 
@@ -213,6 +215,17 @@ mod peers {
         let wary = repository(&named, ClientOptions { resolve, ..quick() }, Anonymous);
         let error = wary.manifest(&tag()).await.unwrap_err();
         assert!(matches!(error.kind(), Kind::Unavailable | Kind::Invalid | Kind::Denied), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_cannot_be_removed_is_no_error() {
+        let registry = DockerRegistry::start().await.unwrap();
+        let repository = repository(&registry.host(), quick(), Anonymous);
+        round_trip(&*repository).await;
+        assert_eq!(repository.delete_manifest(&tag()).await.unwrap(), Removed::Unsupported);
+        let digest = Reference::Digest(image().root.digest());
+        assert_eq!(repository.delete_manifest(&digest).await.unwrap(), Removed::Yes);
+        assert_eq!(repository.manifest(&tag()).await.unwrap_err().kind(), Kind::NotFound);
     }
 
     /// No referrers API there: the fallback tag has to be kept.

@@ -1,5 +1,7 @@
 //! The suite that every store passes, over the network.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::sync::Arc;
 
 use ferry_oci::Registry;

@@ -121,6 +121,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // The client knows what it asked for.
+            Self::Store(_, error) if error.kind() == Kind::NotFound => f.write_str(error.detail()),
             Self::Store(_, error) => error.fmt(f),
             Self::Malformed(_, malformed) => malformed.fmt(f),
             Self::NoSuchPath => f.write_str("there is nothing at this path"),

@@ -1,7 +1,7 @@
 //! Sources and targets that break: a tag is never written over missing or wrong content.
 
 use ferry_oci::Reference;
-use ferry_store::{Kind, Repository, Scope, Store};
+use ferry_store::{Kind, Scope, Store};
 use ferry_testkit::fake::{FakeRegistry, Fault, FaultRule};
 use ferry_testkit::images::{NamedImage, SetSpec, image_set};
 

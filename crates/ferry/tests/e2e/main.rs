@@ -1,6 +1,8 @@
 //! ferry as its users run it: the program itself, against registries and clients that nobody here wrote (`peers`) and
 //! against itself.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
+
 mod cli;
 mod faults;
 mod harness;
