@@ -1,8 +1,8 @@
 //! The ferry program as a library, so that `main` and the demo start the same thing.
 //!
-//! What was typed ([`cli`]) is turned into what it means ([`settings`]) once, checked whole before anything is opened;
-//! then the parts are wired ([`stores`]) and run ([`copy`], [`serve`]). Only this crate reads the environment, and only
-//! [`exit`] turns errors into words for people and exit codes.
+//! What was typed (`cli`) is turned into what it means (`settings`) once, checked whole before anything is opened;
+//! then the parts are wired (`stores`) and run (`copy`, `serve`). Only this crate reads the environment, and only
+//! `exit` turns errors into words for people and exit codes.
 
 mod cli;
 mod copy;

@@ -61,6 +61,15 @@ async fn mistakes() {
     insta::assert_snapshot!("mistakes", sessions.join("\n"));
 }
 
+/// Images are reported as they are done: their lines are put in order, the summary stays last.
+fn sorted(out: &str) -> String {
+    let mut lines: Vec<&str> = out.lines().collect();
+    if let Some((_, images)) = lines.split_last_mut() {
+        images.sort_unstable();
+    }
+    lines.join("\n") + "\n"
+}
+
 /// Replaces `in 1.2 s` at the end of a summary.
 fn without_times(text: &str) -> String {
     let line = |line: &str| match line.rsplit_once(" in ") {
@@ -95,7 +104,8 @@ async fn a_copy_says_what_it_did() {
         &["copy", &source, "oci:layout"],
         &["copy", "oci:layout", &format!("{}/again", second.host())],
     ] {
-        let ran = ferry.run(arguments).await;
+        let mut ran = ferry.run(arguments).await;
+        ran.out = sorted(&ran.out);
         sessions.push(without_times(&session(arguments, &ran, &replace)));
     }
     insta::assert_snapshot!("copy", sessions.join("\n"));
