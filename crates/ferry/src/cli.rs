@@ -20,9 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Copy images between registries and OCI layout directories
     Copy(CopyArguments),
-    /// Serve a directory as a registry
     Serve(ServeArguments),
 }
 

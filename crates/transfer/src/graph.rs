@@ -84,6 +84,7 @@ pub struct Figures {
 /// The walk over one image.
 pub(crate) struct Image {
     run: Arc<Run>,
+    source_place: Place,
     target_place: Place,
     source: Arc<dyn Repository>,
     target: Arc<dyn RepositoryMut>,
@@ -128,6 +129,7 @@ impl Image {
         let walk = |trust| {
             Arc::new(Self {
                 run: Arc::clone(&run),
+                source_place: job.source.clone(),
                 target_place: job.target.clone(),
                 source: Arc::clone(&source),
                 target: Arc::clone(&target),
@@ -205,6 +207,10 @@ impl Image {
     }
 
     async fn bring_blob(self: Arc<Self>, blob: Descriptor) -> Landing {
+        if self.source_place.id == self.target_place.id {
+            // Within one store the source itself can be mounted from.
+            self.run.known.holds(&self.source_place, &blob.digest);
+        }
         let flight = Flight {
             run: Arc::clone(&self.run),
             source: Arc::clone(&self.source),

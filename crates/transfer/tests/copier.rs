@@ -160,6 +160,19 @@ async fn images_of_a_run_share_blobs_and_mount() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn within_one_store_everything_is_mounted() {
+    let image = image();
+    let counted = Arc::new(CountingStore::new(holding(&image).await));
+    let store: Arc<dyn Store> = counted.clone();
+    let mut job = job(&store, &store, "a");
+    job.target.id = Arc::clone(&job.source.id);
+    let figures = copied(copier(Options::default()).copy(job).await);
+    assert_eq!((figures.mounted, figures.moved), (image.blobs.len(), 0));
+    assert_eq!((counted.counts().blob, counted.counts().write), (0, 0));
+    assert_arrived(&*store, "a", &image).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn broken_bodies_are_resumed_not_restarted() {
     let image = image();
     for (directory, options) in [(None, Options::default()), {
