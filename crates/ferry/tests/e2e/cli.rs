@@ -52,10 +52,14 @@ async fn mistakes() {
     ];
     let mut sessions = Vec::new();
     let pid = std::fs::read_to_string(ferry.path("taken/lock")).unwrap();
+    let process = format!("process {} ", pid.trim());
     for arguments in cases {
         let ran = ferry.run(arguments).await;
-        let session =
-            session(arguments, &ran, &[(&home, "HOME"), (&taken, "127.0.0.1:PORT"), (pid.trim(), "PID")]);
+        let session = session(
+            arguments,
+            &ran,
+            &[(&home, "HOME"), (&taken, "127.0.0.1:PORT"), (process.as_str(), "process PID ")],
+        );
         sessions.push(without_times(&session));
     }
     insta::assert_snapshot!("mistakes", sessions.join("\n"));
