@@ -180,7 +180,7 @@ mod tests {
             ("", "list lists no image"),
             ("a b\nc\n", "list, line 2: expected SOURCE TARGET, found 1 words"),
             ("a b c\n", "list, line 1: expected SOURCE TARGET, found 3 words"),
-            ("\nA/b c\n", "list, line 2"),
+            ("\nquay.io/A c\n", "list, line 2"),
         ] {
             let error = parse_list("list", list).unwrap_err();
             assert!(error.to_string().starts_with(message), "{error}");

@@ -105,7 +105,7 @@ impl FromStr for Tag {
     }
 }
 
-/// The address of a registry as references write it: `HOST` or `HOST:PORT`, lower case.
+/// The address of a registry as references write it: `HOST` or `HOST:PORT`, lower case unless it is a bare word.
 ///
 /// All spellings of Docker Hub become `docker.io`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,6 +172,8 @@ impl FromStr for Registry {
         let lower = text.to_ascii_lowercase();
         Ok(match lower.as_str() {
             "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => Self::docker_hub(),
+            // Upper case is all that tells `Foo/bar` from a repository of Docker Hub.
+            bare if bare != "localhost" && !bare.contains(['.', ':']) => Self(text.to_owned()),
             _ => Self(lower),
         })
     }
