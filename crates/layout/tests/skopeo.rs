@@ -56,7 +56,7 @@ mod peers {
     async fn both_write_into_one_layout_in_turn() {
         let dir = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
-        let images: Vec<Image> = [1, 10, 20].map(|seed| image(seed)).into();
+        let images: Vec<Image> = [1, 10, 20].map(image).into();
         let source = Layout::create(other.path()).unwrap();
         images[1].push_to(&*writer(&source), Some(&Tag::latest())).await.unwrap();
 
