@@ -50,14 +50,15 @@ impl Directory {
         }
         let made = || {
             fs::create_dir_all(root)?;
-            // Two that create the same layout at once must not take each other's first files for something else.
-            let lock = directory.lock()?;
+            // Checked before anything is left in what may be somebody's directory. The mark is written first, so who
+            // creates the same layout at the same time sees none of our files without it.
             if !root.join(MARK).exists() && has_foreign_files(root)? {
                 return Ok(false);
             }
-            fs::create_dir_all(root.join("blobs/sha256"))?;
+            let lock = directory.lock()?;
             let mark = serde_json::json!({"imageLayoutVersion": VERSION}).to_string();
             directory.write_if_missing(MARK, mark.as_bytes())?;
+            fs::create_dir_all(root.join("blobs/sha256"))?;
             directory.write_if_missing("index.json", &Index::empty().to_bytes())?;
             drop(lock);
             io::Result::Ok(true)

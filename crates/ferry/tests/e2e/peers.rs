@@ -2,7 +2,7 @@
 
 use ferry_oci::Reference;
 use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage, SetSpec, image_set, verify};
-use ferry_testkit::peers::{self, DockerRegistry};
+use ferry_testkit::peers::{self, DockerRegistry, RegistryOptions};
 
 use crate::harness::{Ferry, check, push, reader};
 
@@ -117,6 +117,30 @@ async fn through_a_layout_that_skopeo_reads() {
     let reference = Reference::Tag("oci".parse().unwrap());
     let [one, two] = ["by-skopeo", "by-ferry"].map(|name| reader(&last.host().to_string(), name));
     assert_eq!(verify(&*one, &reference).await.unwrap(), verify(&*two, &reference).await.unwrap());
+}
+
+/// What `docker login` leaves in the home directory is used, and only for its registry.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_credentials_of_docker_login() {
+    let ferry = Ferry::new();
+    let login = RegistryOptions { login: true, ..RegistryOptions::default() };
+    let private = DockerRegistry::start_with(&login).await.unwrap();
+    let open = DockerRegistry::start().await.unwrap();
+    let image = &four_platforms()[..1];
+    push(image, &open.host().to_string()).await;
+    let source = format!("{}/team/app:oci", open.host());
+    let target = format!("{}/team/app", private.host());
+    let refused = ferry.run(&["copy", &source, &target]).await;
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.err.contains(&format!("docker login {}", private.host())), "{refused:?}");
+    // ferry:secret
+    let config = format!(r#"{{"auths": {{"{}": {{"auth": "ZmVycnk6c2VjcmV0"}}}}}}"#, private.host());
+    std::fs::create_dir(ferry.path(".docker")).unwrap();
+    std::fs::write(ferry.path(".docker/config.json"), config).unwrap();
+    ferry.run(&["copy", &source, &target]).await.ok();
+    ferry.run(&["copy", &format!("{target}:oci"), "oci:back"]).await.ok();
+    let said = ferry.run(&["-vvv", "copy", "--recheck", &source, &target]).await.ok();
+    assert!(!said.err.contains("secret") && !said.err.contains("ZmVycnk6c2VjcmV0"), "no secret in the log");
 }
 
 /// The fastest rival loses 4 of 20 here.
