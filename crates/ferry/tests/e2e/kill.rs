@@ -9,6 +9,7 @@ use ferry_testkit::images::{Inventory, NamedImage, SetSpec, image_set};
 use ferry_testkit::link::{Link, LinkOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::process::Child;
 
 use crate::harness::{Ferry, Served, check, push, reader};
 
@@ -28,8 +29,9 @@ fn dice() -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-async fn until_moved(link: &Link, bytes: u64) {
+async fn until_moved(link: &Link, bytes: u64, copy: &mut Child) {
     while link.stats().bytes_down < bytes {
+        assert!(copy.try_wait().unwrap().is_none(), "the copy ended before the kill");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -88,7 +90,7 @@ async fn a_killed_copy_goes_on_where_it_stopped() {
         let arguments = ["copy", "--state-dir", "state", "--from-file", list.to_str().unwrap()];
         link.reset_stats();
         let mut killed = ferry.command(&arguments).spawn().unwrap();
-        until_moved(&link, dice.random_range(1..expected.bytes() * 9 / 10)).await;
+        until_moved(&link, dice.random_range(1..expected.bytes() * 9 / 10), &mut killed).await;
         killed.kill().await.unwrap();
         link.kill_connections();
         let finished = finished(&images, &target, &prefix, &ferry.path("state/staging")).await;
@@ -126,7 +128,7 @@ async fn a_killed_registry_keeps_what_it_has_confirmed() {
         let arguments = ["copy", "--state-dir", "state", "--from-file", list.to_str().unwrap()];
         link.reset_stats();
         let mut copy = ferry.command(&arguments).spawn().unwrap();
-        until_moved(&link, dice.random_range(1..expected.bytes() * 9 / 10)).await;
+        until_moved(&link, dice.random_range(1..expected.bytes() * 9 / 10), &mut copy).await;
         target.kill().await;
         target = ferry.serve(&ferry.path("target"), port).await;
         // It may have got over the break by itself; whether or not, a further run leaves nothing to be done.
