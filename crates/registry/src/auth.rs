@@ -72,23 +72,26 @@ pub(crate) struct Authorization {
     token: Option<(TokenKey, Secret)>,
 }
 
-/// A request's dealings with refusals: what it needs, and whether it has believed a second challenge.
+/// A request's dealings with refusals: what it needs, and a second challenge that it has believed.
 #[derive(Debug)]
 pub(crate) struct Dealings {
     pub(crate) access: Access,
-    believed: bool,
+    on_trial: Option<Scheme>,
 }
 
 impl Dealings {
     pub(crate) fn new(access: Access) -> Self {
-        Self { access, believed: false }
+        Self { access, on_trial: None }
     }
 }
 
 impl Host {
-    /// The authorization for `access`, as far as it is known what the registry wants.
-    pub(crate) async fn authorize(&self, what: &What, access: &Access) -> Tried<Authorization> {
-        let Some(scheme) = self.scheme() else { return Ok(Authorization::default()) };
+    /// The authorization for a request, as far as it is known what the registry wants.
+    pub(crate) async fn authorize(&self, what: &What, dealings: &Dealings) -> Tried<Authorization> {
+        let access = &dealings.access;
+        let Some(scheme) = dealings.on_trial.clone().or_else(|| self.scheme()) else {
+            return Ok(Authorization::default());
+        };
         let (identity, remembered) = self.identity(access.of()).await?;
         match (&scheme, &identity.credential) {
             (Scheme::Basic, Some(Credential::Password { username, password })) => {
@@ -116,7 +119,8 @@ impl Host {
         identity: &Arc<Identity>,
         grant: Grant<'_>,
     ) -> Tried<Authorization> {
-        let scheme = self.scheme();
+        let scheme =
+            Some(Scheme::Bearer { realm: grant.realm.clone(), service: grant.service.map(str::to_owned) });
         let key = TokenKey::new(&self.base, identity, &grant);
         let found =
             self.shared.tokens.get(&key, || self.shared.fetch_token(&self.base, identity, &grant)).await;
@@ -136,7 +140,7 @@ impl Host {
 
     /// Decides after a refusal whether another attempt can do better. What was remembered is renewed first from the
     /// realm that worked before, because registries challenge a stale token with realms that lead nowhere; only then
-    /// a new challenge is believed, once.
+    /// a new challenge is believed, once, and not remembered before it has led somewhere.
     pub(crate) async fn refused(
         &self,
         used: Authorization,
@@ -157,12 +161,18 @@ impl Host {
                 self.learn(offer.scheme);
                 true
             }
-            (Some(known), Some(offer)) if known != offer.scheme && !dealings.believed => {
-                dealings.believed = true;
-                self.learn(offer.scheme);
+            (Some(known), Some(offer)) if known != offer.scheme && dealings.on_trial.is_none() => {
+                dealings.on_trial = Some(offer.scheme);
                 true
             }
             (Some(_), Some(_)) => grew,
+        }
+    }
+
+    /// The registry let a request in: the challenge that it believed holds for the next ones.
+    pub(crate) fn let_in(&self, dealings: Dealings) {
+        if let Some(scheme) = dealings.on_trial {
+            self.learn(scheme);
         }
     }
 }

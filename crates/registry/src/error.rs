@@ -161,12 +161,14 @@ pub(crate) fn broken(what: &What, host: &str, error: &reqwest::Error) -> Failure
     what.failure(Kind::Unavailable, format!("{doing} {host}: {cause}"))
 }
 
-/// A certificate that does not hold; trying again does not change it.
+/// A certificate that does not hold; trying again does not change it. I/O errors hide what they wrap from `source()`,
+/// and here one wraps another.
 fn inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let tls = match error.downcast_ref::<io::Error>() {
-        Some(io) => io.get_ref()?.downcast_ref::<rustls::Error>(),
-        None => error.downcast_ref::<rustls::Error>(),
-    };
+    let mut error = error;
+    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        error = inner;
+    }
+    let tls = error.downcast_ref::<rustls::Error>();
     tls.filter(|tls| matches!(tls, rustls::Error::InvalidCertificate(_)))
 }
 

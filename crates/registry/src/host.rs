@@ -142,7 +142,7 @@ impl Host {
         let what = &request.what;
         let mut dealings = Dealings::new(request.access.clone());
         loop {
-            let used = self.authorize(what, &dealings.access).await?;
+            let used = self.authorize(what, &dealings).await?;
             let hop = Hop {
                 what,
                 home: &self.base,
@@ -155,15 +155,18 @@ impl Host {
             let mut response = self.shared.transport.send(hop, &request.body).await?;
             let status = response.status();
             if status.is_success() {
+                self.let_in(dealings);
                 return Ok(response);
             }
-            let ours = same_origin(response.url(), &self.base);
+            let refused = status == StatusCode::UNAUTHORIZED && same_origin(response.url(), &self.base);
             let body = error_body(what, &mut response, self.shared.transport.idle()).await;
-            if status == StatusCode::UNAUTHORIZED && ours {
+            if refused {
                 let offer = read_offer(response.headers(), &self.base);
                 if self.refused(used, offer, &mut dealings).await {
                     continue;
                 }
+            } else {
+                self.let_in(dealings);
             }
             return Err(answered(what, &request.method, status, response.headers(), &body));
         }
@@ -173,7 +176,8 @@ impl Host {
     /// sent again. The caller watches the time.
     pub(crate) async fn stream(&self, sending: Streaming, body: Body) -> Tried<Answer> {
         let Streaming { what, method, url, headers, access } = sending;
-        let used = self.authorize(&what, &access).await?;
+        let mut dealings = Dealings::new(access);
+        let used = self.authorize(&what, &dealings).await?;
         let hop = Hop {
             what: &what,
             home: &self.base,
@@ -191,10 +195,10 @@ impl Host {
         }
         let body = error_body(&what, &mut response, idle).await;
         let failure = answered(&what, &method, status, response.headers(), &body);
-        if status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED && same_origin(response.url(), &self.base) {
             // The upload was let in a moment ago: its authorization has run out. What begins anew gets a fresh one.
             let offer = read_offer(response.headers(), &self.base);
-            self.refused(used, offer, &mut Dealings::new(access)).await;
+            self.refused(used, offer, &mut dealings).await;
             return Err(what.failure(Kind::Unavailable, failure.error.detail()));
         }
         Err(failure)
