@@ -1,0 +1,14 @@
+//! The client against a registry that nobody here wrote (Debian's `docker-registry` 2.8), against `ferry serve` over
+//! memory, and against servers that misbehave on purpose.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod auth;
+mod contract;
+mod fake;
+mod peers;
+mod reading;
+mod redirects;
+mod retries;
+mod support;
+mod writing;
