@@ -6,11 +6,13 @@
 //! any point leaves either all of a blob, manifest or tag, or nothing of it, and nothing needs repair at start.
 //! Conversely a row whose file is gone or cut short shows nothing: the content is simply pushed again.
 //!
-//! [`FileStaging`] keeps blobs that are still being fetched; nothing in it counts before it is verified.
+//! [`FileStaging`] keeps blobs that are still being fetched; nothing in it counts before it is verified. [`FileHints`]
+//! remembers where blobs were seen.
 
 mod catalog;
 mod content;
 mod files;
+mod hints;
 mod lock;
 mod partial;
 mod partial_map;
@@ -19,5 +21,6 @@ mod staging;
 mod storage;
 mod upload;
 
+pub use hints::FileHints;
 pub use staging::{FileStaging, StagingOptions};
 pub use storage::Storage;

@@ -1,18 +1,22 @@
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use ferry_oci::{Digest, Hasher};
-use ferry_store::{Error, Extents, Kind, Partial, Result};
+use ferry_store::{Error, Extents, Kind, Partial, Result, UploadToken};
 use tokio::sync::watch;
 
 use crate::files::{blocking, hash_range, remove_if_there};
-use crate::partial_map::{format_map, parse_map};
+use crate::partial_map::{format_extent, format_map, parse_map};
+
+/// So many bytes may be hashed with every write beside those that it brings.
+const CATCH_UP: u64 = 1024 * 1024;
 
 /// Where a partial blob lies.
 #[derive(Clone)]
@@ -21,22 +25,33 @@ pub(crate) struct Paths {
     pub(crate) part: PathBuf,
     /// Which of them are there.
     pub(crate) map: PathBuf,
-    /// The next map, until it is whole.
-    map_new: PathBuf,
+    /// Where uploads of the blob go on.
+    uploads: PathBuf,
+    /// The next map or the next uploads, until they are whole.
+    new: PathBuf,
 }
 
 impl Paths {
     pub(crate) fn of(directory: &Path, digest: &Digest) -> Self {
         let stem = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
         let file = |suffix: &str| directory.join(format!("{stem}.{suffix}"));
-        Self { part: file("part"), map: file("map"), map_new: file("map-new") }
+        Self { part: file("part"), map: file("map"), uploads: file("uploads"), new: file("new") }
     }
 
     /// Removes all files. The bytes go last: whoever finds them finds no map, and begins anew.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        remove_if_there(&self.map_new)?;
-        remove_if_there(&self.map)?;
-        remove_if_there(&self.part)
+        for path in [&self.new, &self.map, &self.uploads, &self.part] {
+            remove_if_there(path)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file that only its owner may read, whole or not at all.
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&self.new)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&self.new, path)
     }
 }
 
@@ -48,32 +63,32 @@ struct State {
     discarded: bool,
 }
 
-/// The hash of the bytes that arrived in order.
-struct Prefix {
+/// What whoever writes holds: no byte is written twice, and what is hashed is what is in the file.
+struct Writing {
+    /// The hash of the first `hashed` bytes.
     hasher: Hasher,
-    length: u64,
+    hashed: u64,
+    map: File,
 }
 
 /// The files of one partial blob and what is known of them. All functions with file work block.
 ///
 /// Nothing here is synchronised to the disk: every byte is verified by [`PartialFile::seal`] before it counts, so
-/// what a power cut takes or garbles is found and fetched again. Bytes that were written outlive a kill anyway; those
-/// that the map does not tell of yet are fetched again.
+/// what a power cut takes or garbles is found and fetched again. What was written outlives a kill anyway.
 pub(crate) struct PartialFile {
     digest: Digest,
     size: u64,
-    piece: u64,
     /// Locked as long as it is open: one process fills a blob.
     file: File,
     paths: Paths,
     state: watch::Sender<State>,
-    /// Whoever writes holds this, so that no byte is written twice and what is hashed is what is in the file.
-    prefix: Mutex<Prefix>,
+    writing: Mutex<Writing>,
 }
 
 impl PartialFile {
-    /// Opens the files; `None` if another process holds them.
-    pub(crate) fn open(paths: Paths, digest: &Digest, size: u64, piece: u64) -> io::Result<Option<Self>> {
+    /// Opens the files; `None` if another process holds them. The file of bytes gets its full length at once, which is
+    /// how all processes know what room is taken.
+    pub(crate) fn open(paths: Paths, digest: &Digest, size: u64) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(&paths.part)?;
         match file.try_lock() {
@@ -91,14 +106,17 @@ impl PartialFile {
         if extents.is_empty() {
             file.set_len(0)?;
         }
+        file.set_len(size)?;
+        paths.replace(&paths.map, &format_map(size, &extents))?;
+        let map = OpenOptions::new().append(true).open(&paths.map)?;
+        let hasher = Hasher::new(digest.algorithm());
         Ok(Some(Self {
             digest: *digest,
             size,
-            piece,
             file,
             paths,
             state: watch::Sender::new(State { extents, ..State::default() }),
-            prefix: Mutex::new(Prefix { hasher: Hasher::new(digest.algorithm()), length: 0 }),
+            writing: Mutex::new(Writing { hasher, hashed: 0, map }),
         }))
     }
 
@@ -110,8 +128,8 @@ impl PartialFile {
         self.state.borrow().discarded
     }
 
-    fn writing(&self) -> MutexGuard<'_, Prefix> {
-        self.prefix.lock().unwrap_or_else(PoisonError::into_inner)
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn invalid(&self, operation: &'static str, detail: impl Into<String>) -> Error {
@@ -131,37 +149,33 @@ impl PartialFile {
         const OPERATION: &str = "stage blob";
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= self.size);
         let end = end.ok_or_else(|| self.invalid(OPERATION, "bytes beyond the end"))?;
-        let mut prefix = self.writing();
+        let mut writing = self.writing();
         self.check_usable(OPERATION)?;
         // Bytes that are there already stay: they may have been hashed or read.
         let gaps = gaps(&self.state.borrow().extents, offset..end);
-        for gap in &gaps {
+        for gap in gaps {
             let part = &bytes[(gap.start - offset) as usize..(gap.end - offset) as usize];
             self.file.write_all_at(part, gap.start).map_err(self.io(OPERATION))?;
-            if prefix.length == gap.start {
-                prefix.hasher.update(part);
-                prefix.length = gap.end;
+            if writing.hashed == gap.start {
+                writing.hasher.update(part);
+                writing.hashed = gap.end;
             }
+            writing.map.write_all(format_extent(&gap).as_bytes()).map_err(self.io(OPERATION))?;
             self.state.send_modify(|state| state.extents.insert(gap.clone()));
         }
-        if gaps.iter().any(|gap| self.completes_piece(gap)) { self.record() } else { Ok(()) }
+        self.catch_up(&mut writing, bytes.len() as u64).map_err(self.io(OPERATION))
     }
 
-    /// Whether a piece that `added` lies in is complete now.
-    fn completes_piece(&self, added: &Range<u64>) -> bool {
-        let state = self.state.borrow();
-        (added.start / self.piece..=(added.end - 1) / self.piece).any(|piece| {
-            let start = piece * self.piece;
-            state.extents.covers(&(start..start.saturating_add(self.piece).min(self.size)))
-        })
-    }
-
-    /// Writes the map. Called by whoever holds `prefix`, so there is one writer of it.
-    fn record(&self) -> Result<()> {
-        let text = format_map(self.size, &self.state.borrow().extents);
-        fs::write(&self.paths.map_new, text)
-            .and_then(|()| fs::rename(&self.paths.map_new, &self.paths.map))
-            .map_err(self.io("record staged blob"))
+    /// Hashes bytes that arrived before those in front of them, a share with every write, so that [`Self::seal`] has
+    /// little left to do.
+    fn catch_up(&self, writing: &mut Writing, written: u64) -> io::Result<()> {
+        let share = writing.hashed + written.saturating_mul(2).max(CATCH_UP);
+        let reach = self.state.borrow().extents.prefix().min(share);
+        if writing.hashed < reach {
+            hash_range(&self.file, writing.hashed..reach, &mut writing.hasher)?;
+            writing.hashed = reach;
+        }
+        Ok(())
     }
 
     fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
@@ -179,21 +193,15 @@ impl PartialFile {
         Ok(Bytes::from(buffer))
     }
 
-    fn flush(&self) -> Result<()> {
-        let _writing = self.writing();
-        self.check_usable("record staged blob")?;
-        self.record()
-    }
-
     fn seal(&self, digest: &Digest) -> Result<()> {
         const OPERATION: &str = "verify staged blob";
-        let prefix = self.writing();
+        let writing = self.writing();
         self.check_usable(OPERATION)?;
         if !self.state.borrow().extents.covers(&(0..self.size)) {
             return Err(self.invalid(OPERATION, "bytes are missing"));
         }
-        let (mut hasher, hashed) = if prefix.hasher.algorithm() == digest.algorithm() {
-            (prefix.hasher.clone(), prefix.length)
+        let (mut hasher, hashed) = if writing.hasher.algorithm() == digest.algorithm() {
+            (writing.hasher.clone(), writing.hashed)
         } else {
             (Hasher::new(digest.algorithm()), 0)
         };
@@ -204,9 +212,28 @@ impl PartialFile {
             let detail = format!("the bytes are {actual}");
             return Err(Error::new(Kind::DigestMismatch, OPERATION, digest, detail));
         }
-        self.record()?;
         self.state.send_modify(|state| state.sealed = true);
         Ok(())
+    }
+
+    /// The uploads that are remembered; of a file that cannot be read, none.
+    fn uploads(&self) -> BTreeMap<String, String> {
+        let text = fs::read(&self.paths.uploads).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    fn keep_upload(&self, target: &str, token: Option<&UploadToken>) -> Result<()> {
+        const OPERATION: &str = "remember upload";
+        let _writing = self.writing();
+        self.check_usable(OPERATION)?;
+        let mut uploads = self.uploads();
+        match token {
+            Some(token) => drop(uploads.insert(target.to_owned(), token.expose().to_owned())),
+            None if uploads.remove(target).is_none() => return Ok(()),
+            None => {}
+        }
+        let text = serde_json::json!(uploads).to_string();
+        self.paths.replace(&self.paths.uploads, &text).map_err(self.io(OPERATION))
     }
 
     fn discard(&self) -> Result<()> {
@@ -277,10 +304,6 @@ impl Partial for FilePartial {
             state.wait_for(|state| state.extents.prefix() > prefix || state.sealed || state.discarded).await;
     }
 
-    async fn flush(&self) -> Result<()> {
-        self.with("record staged blob", PartialFile::flush).await
-    }
-
     async fn seal(&self, digest: &Digest) -> Result<()> {
         let digest = *digest;
         self.with("verify staged blob", move |file| file.seal(&digest)).await
@@ -288,6 +311,17 @@ impl Partial for FilePartial {
 
     fn is_sealed(&self) -> bool {
         self.0.state.borrow().sealed
+    }
+
+    async fn keep_upload(&self, target: &str, token: Option<&UploadToken>) -> Result<()> {
+        let (target, token) = (target.to_owned(), token.cloned());
+        self.with("remember upload", move |file| file.keep_upload(&target, token.as_ref())).await
+    }
+
+    async fn kept_upload(&self, target: &str) -> Result<Option<UploadToken>> {
+        let target = target.to_owned();
+        self.with("remember upload", move |file| Ok(file.uploads().remove(&target).map(UploadToken::new)))
+            .await
     }
 
     async fn discard(&self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The map of a partial blob: which bytes are there, as a small text.
+//! The map of a partial blob: which bytes are there, as a small text that grows by a line with every write.
 //!
 //! ```text
 //! ferry-partial 1
@@ -6,24 +6,30 @@
 //! 0-8388608
 //! 16777216-25165824
 //! ```
-//! Extents are half-open. A map that is not exactly this is worthless, and so are the bytes then.
+//! Extents are half-open, in the order in which they came. A last line without its end is one that a kill cut off: its
+//! bytes count as not there. A map that is otherwise not exactly this is worthless, and so are the bytes then.
+
+use std::ops::Range;
 
 use ferry_store::Extents;
 
 const FORMAT: &str = "ferry-partial 1";
 
+/// The map of a blob of `size` bytes of which `extents` are there.
 pub(crate) fn format_map(size: u64, extents: &Extents) -> String {
-    let mut text = format!("{FORMAT}\nsize {size}\n");
-    for extent in extents.iter() {
-        text.push_str(&format!("{}-{}\n", extent.start, extent.end));
-    }
-    text
+    let lines = extents.iter().map(format_extent);
+    format!("{FORMAT}\nsize {size}\n") + &lines.collect::<String>()
+}
+
+/// The line by which the map tells of further bytes.
+pub(crate) fn format_extent(extent: &Range<u64>) -> String {
+    format!("{}-{}\n", extent.start, extent.end)
 }
 
 /// Reads the map of a blob of `size` bytes, of which `length` are in the file at most.
 pub(crate) fn parse_map(text: &str, size: u64, length: u64) -> Option<Extents> {
-    // A map is written whole or not at all; this is for what a power cut leaves.
-    let mut lines = text.strip_suffix('\n')?.split('\n');
+    let whole = &text[..=text.rfind('\n')?];
+    let mut lines = whole.strip_suffix('\n')?.split('\n');
     if lines.next()? != FORMAT || lines.next()?.strip_prefix("size ")?.parse() != Ok(size) {
         return None;
     }
@@ -48,6 +54,14 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_was_cut_off_does_not_count() {
+        let begun = "ferry-partial 1\nsize 30\n0-10\n20-25\n10-1";
+        let expected: Extents = [0..10, 20..25].into_iter().collect();
+        assert_eq!(parse_map(begun, 30, 30), Some(expected));
+        assert_eq!(parse_map("ferry-partial 1\nsize 3", 30, 30), None);
+    }
+
+    #[test]
     fn anything_else_is_nothing() {
         let good = "ferry-partial 1\nsize 30\n0-10\n";
         assert!(parse_map(good, 30, 10).is_some());
@@ -57,7 +71,6 @@ mod tests {
             "",
             "\0\0\0\0",
             "ferry-partial 2\nsize 30\n",
-            "ferry-partial 1\nsize 30\n0-1",
             "ferry-partial 1\nsize 30\n0-31\n",
             "ferry-partial 1\nsize 30\n9-3\n",
             "ferry-partial 1\nsize 30\n0 - 3\n",

@@ -19,26 +19,29 @@ const EXPIRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How [`FileStaging`] works.
 #[derive(Debug, Clone)]
 pub struct StagingOptions {
-    /// After so many bytes of a blob, progress is recorded: what a killed process fetches again at most. At least 1.
-    pub piece: u64,
+    /// Bytes that all partial blobs of the directory may take together; `None` is half of what is free and of what they
+    /// take already.
+    pub limit: Option<u64>,
     /// The present time, against which the age of what earlier processes left is measured.
     pub now: SystemTime,
 }
 
 impl StagingOptions {
-    /// Pieces of 8 MiB.
+    /// Half of the free space.
     pub fn new(now: SystemTime) -> Self {
-        Self { piece: 8 * 1024 * 1024, now }
+        Self { limit: None, now }
     }
 }
 
-/// Partial blobs in a directory: `ALGORITHM-HEX.part` with the bytes, `ALGORITHM-HEX.map` with which of them are there.
+/// Partial blobs in a directory: `ALGORITHM-HEX.part` with the bytes, `.map` with which of them are there, `.uploads` with
+/// where their uploads go on.
 ///
-/// Several processes may share the directory: each blob is filled by one of them, the others do without. Files of
-/// other names are left alone. Nothing is synchronised to the disk, since every byte is verified before it counts.
+/// Several processes may share the directory: each blob is filled by one of them, the others do without; and together
+/// they keep to the limit. Files of other names are left alone. Nothing is synchronised to the disk, since every byte
+/// is verified before it counts.
 pub struct FileStaging {
     directory: PathBuf,
-    piece: u64,
+    limit: u64,
     /// Held while a blob is opened, so that two callers in this process get the same one.
     open: Mutex<HashMap<Digest, Weak<PartialFile>>>,
 }
@@ -48,16 +51,20 @@ impl FileStaging {
     /// and no process holds.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// Whatever the file system says; [`ferry_store::Kind::Denied`] if nothing can be written there.
     pub async fn open(directory: &Path, options: StagingOptions) -> Result<Arc<Self>> {
         let root = directory.to_owned();
-        blocking_io("open staging", directory.display(), move || {
+        let limit = blocking_io("open staging", directory.display(), move || {
             fs::create_dir_all(&root)?;
-            sweep(&root, options.now)
+            let _held = lock(&root)?;
+            sweep(&root, options.now)?;
+            match options.limit {
+                Some(limit) => Ok(limit),
+                None => Ok((free(&root)? + taken(&root)?) / 2),
+            }
         })
         .await?;
-        let (directory, piece) = (directory.to_owned(), options.piece.max(1));
-        Ok(Arc::new(Self { directory, piece, open: Mutex::default() }))
+        Ok(Arc::new(Self { directory: directory.to_owned(), limit, open: Mutex::default() }))
     }
 }
 
@@ -70,10 +77,9 @@ impl Staging for FileStaging {
         let file = if let Some(file) = live {
             file
         } else {
-            let (paths, wanted, piece) = (Paths::of(&self.directory, digest), *digest, self.piece);
+            let (directory, wanted, limit) = (self.directory.clone(), *digest, self.limit);
             let opened =
-                blocking_io("stage blob", digest, move || PartialFile::open(paths, &wanted, size, piece))
-                    .await?;
+                blocking_io("stage blob", digest, move || open_within(&directory, &wanted, size, limit)).await?;
             let Some(file) = opened.map(Arc::new) else { return Ok(None) };
             open.insert(*digest, Arc::downgrade(&file));
             file
@@ -83,6 +89,43 @@ impl Staging for FileStaging {
     }
 }
 
+/// Opens a partial blob if it has its room already or there is room left.
+fn open_within(directory: &Path, digest: &Digest, size: u64, limit: u64) -> io::Result<Option<PartialFile>> {
+    let paths = Paths::of(directory, digest);
+    let _held = lock(directory)?;
+    let has_room = fs::metadata(&paths.part).is_ok_and(|part| part.len() == size);
+    if !has_room && taken(directory)?.saturating_add(size) > limit {
+        return Ok(None);
+    }
+    PartialFile::open(paths, digest, size)
+}
+
+/// Whoever holds this alone gives out room. Held for as long as it takes to look at the directory.
+fn lock(directory: &Path) -> io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(false).open(directory.join("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// The room that partial blobs have, of this and of other processes.
+fn taken(directory: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_str().and_then(partial_name).is_some() {
+            // It may be gone by now.
+            sum += entry.metadata().map_or(0, |part| part.len());
+        }
+    }
+    Ok(sum)
+}
+
+/// What the file system has left for the likes of us.
+fn free(directory: &Path) -> io::Result<u64> {
+    let numbers = rustix::fs::statvfs(directory)?;
+    Ok(numbers.f_bavail.saturating_mul(numbers.f_frsize))
+}
+
 /// Removes stale partial blobs.
 fn sweep(directory: &Path, now: SystemTime) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
@@ -90,6 +133,7 @@ fn sweep(directory: &Path, now: SystemTime) -> io::Result<()> {
         let Some(digest) = name.to_str().and_then(partial_name) else { continue };
         let paths = Paths::of(directory, &digest);
         let Ok(file) = File::open(&paths.part) else { continue };
+        // A clock that was set back makes nothing old.
         let age = now.duration_since(file.metadata()?.modified()?).unwrap_or_default();
         if age > EXPIRY && file.try_lock().is_ok() {
             paths.remove()?;

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ferry_oci::Digest;
+use ferry_oci::{Digest, Name};
 
-use crate::{Extents, Result};
+use crate::{Extents, Result, UploadToken};
 
 /// Keeps unfinished blobs so that a transfer that was cut short goes on where it stopped, in a later process too.
 #[async_trait]
@@ -23,7 +23,8 @@ pub trait Partial: Send + Sync {
     /// Which bytes are there.
     fn extents(&self) -> Extents;
 
-    /// Adds bytes at `offset`. They survive the process once the piece that they belong to is complete.
+    /// Adds bytes at `offset`. They outlive the process as soon as this returns; bytes that are there already stay as
+    /// they are.
     async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()>;
 
     /// Up to `length` bytes at `offset`, which must be there.
@@ -33,15 +34,43 @@ pub trait Partial: Send + Sync {
     /// sealed or discarded.
     async fn changed(&self, prefix: u64);
 
-    /// Records all that was written, so that a later process finds it.
-    async fn flush(&self) -> Result<()>;
-
     /// Compares all the bytes with `digest`: from now on they count. [`crate::Kind::DigestMismatch`] discards them.
     async fn seal(&self, digest: &Digest) -> Result<()>;
 
     /// Whether [`Partial::seal`] has succeeded.
     fn is_sealed(&self) -> bool;
 
+    /// Remembers how the upload of this blob to `target` goes on, for whoever resumes it in this process or a later one;
+    /// `None` forgets it. Kept where only the same user can read it, because a token lets write.
+    async fn keep_upload(&self, target: &str, token: Option<&UploadToken>) -> Result<()>;
+
+    /// What [`Partial::keep_upload`] remembers for `target`.
+    async fn kept_upload(&self, target: &str) -> Result<Option<UploadToken>>;
+
     /// Frees the space; the partial blob cannot be used any more.
     async fn discard(&self) -> Result<()>;
+}
+
+/// A blob that a repository of a store was seen to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Names the store.
+    pub store: Arc<str>,
+    /// The repository.
+    pub repository: Name,
+    /// The blob.
+    pub digest: Digest,
+}
+
+/// What earlier runs saw of stores. Hints only: whoever acts on one bears that it may be wrong by now.
+#[async_trait]
+pub trait Hints: Send + Sync {
+    /// A repository of `store` that held the blob.
+    async fn holder(&self, store: &str, digest: &Digest) -> Result<Option<Name>>;
+
+    /// Remembers what was seen, in place of what was remembered of the same blobs and stores.
+    async fn remember(&self, seen: Vec<Holding>) -> Result<()>;
+
+    /// Forgets who holds a blob, because it turned out not to.
+    async fn forget(&self, store: &str, digest: &Digest) -> Result<()>;
 }

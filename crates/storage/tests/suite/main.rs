@@ -4,6 +4,7 @@
 
 mod concurrency;
 mod fixtures;
+mod hints;
 mod reopen;
 mod staging;
 mod torn;

@@ -8,14 +8,16 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use ferry_oci::{Algorithm, Digest};
 use ferry_storage::{FileStaging, StagingOptions};
-use ferry_store::{Extents, Kind, Partial, Staging};
+use ferry_store::{Extents, Kind, Partial, Staging, UploadToken};
 
 use crate::fixtures::kind;
 
-const PIECE: u64 = 1000;
-
 async fn staging(directory: &Path) -> Arc<FileStaging> {
-    let options = StagingOptions { piece: PIECE, now: SystemTime::now() };
+    FileStaging::open(directory, StagingOptions::new(SystemTime::now())).await.unwrap()
+}
+
+async fn limited(directory: &Path, limit: u64) -> Arc<FileStaging> {
+    let options = StagingOptions { limit: Some(limit), now: SystemTime::now() };
     FileStaging::open(directory, options).await.unwrap()
 }
 
@@ -37,25 +39,25 @@ fn file(directory: &Path, digest: &Digest, suffix: &str) -> PathBuf {
     directory.join(format!("sha256-{}.{suffix}", digest.hex()))
 }
 
+/// Files beside the lock.
 fn files(directory: &Path) -> usize {
-    fs::read_dir(directory).unwrap().count()
+    fs::read_dir(directory).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count()
 }
 
 #[tokio::test]
-async fn complete_pieces_survive_a_drop() {
+async fn whatever_was_written_survives_a_drop() {
     let directory = tempfile::tempdir().unwrap();
     let (bytes, digest) = sample();
     {
         let staging = staging(directory.path()).await;
         let partial = partial(&staging, &digest).await;
         partial.write_at(0, bytes.slice(..999)).await.unwrap();
-        assert!(!file(directory.path(), &digest, "map").exists(), "no piece is complete yet");
-        partial.write_at(999, bytes.slice(999..1600)).await.unwrap();
         partial.write_at(2000, bytes.slice(2000..2100)).await.unwrap();
+        partial.write_at(999, bytes.slice(999..1600)).await.unwrap();
     }
     let staging = staging(directory.path()).await;
     let partial = partial(&staging, &digest).await;
-    assert_eq!(partial.extents(), extents(&[(0, 1600)]), "what was there when a piece was complete");
+    assert_eq!(partial.extents(), extents(&[(0, 1600), (2000, 2100)]));
     assert_eq!(partial.read_at(1500, 500).await.unwrap(), bytes.slice(1500..1600));
     partial.write_at(1600, bytes.slice(1600..)).await.unwrap();
     partial.seal(&digest).await.unwrap();
@@ -67,17 +69,68 @@ async fn complete_pieces_survive_a_drop() {
 }
 
 #[tokio::test]
-async fn a_flush_records_what_is_there() {
+async fn a_line_that_a_kill_cut_off_costs_its_own_bytes_only() {
     let directory = tempfile::tempdir().unwrap();
     let (bytes, digest) = sample();
     {
         let partial = partial(&*staging(directory.path()).await, &digest).await;
         partial.write_at(10, bytes.slice(10..20)).await.unwrap();
         partial.write_at(4400, bytes.slice(4400..4500)).await.unwrap();
-        partial.flush().await.unwrap();
+    }
+    let map = file(directory.path(), &digest, "map");
+    let text = fs::read_to_string(&map).unwrap();
+    fs::write(&map, &text[..text.len() - 2]).unwrap();
+    let partial = partial(&*staging(directory.path()).await, &digest).await;
+    assert_eq!(partial.extents(), extents(&[(10, 20)]));
+    partial.write_at(0, bytes.clone()).await.unwrap();
+    partial.seal(&digest).await.unwrap();
+}
+
+#[tokio::test]
+async fn uploads_are_remembered_by_target() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let (bytes, digest) = sample();
+    let token = UploadToken::new("https://r.example/uploads/1?_state=a");
+    {
+        let partial = partial(&*staging(directory.path()).await, &digest).await;
+        partial.write_at(0, bytes.slice(..100)).await.unwrap();
+        assert_eq!(partial.kept_upload("a").await.unwrap(), None);
+        partial.keep_upload("a", Some(&token)).await.unwrap();
+        partial.keep_upload("b", Some(&UploadToken::new("other"))).await.unwrap();
     }
     let partial = partial(&*staging(directory.path()).await, &digest).await;
-    assert_eq!(partial.extents(), extents(&[(10, 20), (4400, 4500)]));
+    assert_eq!(partial.kept_upload("a").await.unwrap(), Some(token));
+    let uploads = file(directory.path(), &digest, "uploads");
+    assert_eq!(fs::metadata(&uploads).unwrap().permissions().mode() & 0o777, 0o600, "whoever has it may write");
+    partial.keep_upload("a", None).await.unwrap();
+    assert_eq!(partial.kept_upload("a").await.unwrap(), None);
+    assert!(partial.kept_upload("b").await.unwrap().is_some());
+    fs::write(&uploads, "garbled").unwrap();
+    assert_eq!(partial.kept_upload("b").await.unwrap(), None);
+    partial.discard().await.unwrap();
+    assert_eq!(files(directory.path()), 0);
+}
+
+#[tokio::test]
+async fn all_processes_together_keep_to_the_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let (bytes, digest) = sample();
+    let (ours, theirs) =
+        (limited(directory.path(), 10_000).await, limited(directory.path(), 10_000).await);
+    let first = partial(&ours, &digest).await;
+    let second = theirs.open(&Digest::sha256(b"second"), 5500).await.unwrap().unwrap();
+    for staging in [&ours, &theirs] {
+        assert!(staging.open(&Digest::sha256(b"third"), 1).await.unwrap().is_none(), "no room");
+    }
+    second.discard().await.unwrap();
+    assert!(theirs.open(&Digest::sha256(b"third"), 5501).await.unwrap().is_none(), "one byte too much");
+    assert!(theirs.open(&Digest::sha256(b"third"), 5500).await.unwrap().is_some());
+    // What has its room goes on, however little is left.
+    first.write_at(0, bytes.slice(..100)).await.unwrap();
+    drop((first, ours));
+    let tight = limited(directory.path(), 1).await;
+    assert_eq!(partial(&tight, &digest).await.extents(), extents(&[(0, 100)]));
 }
 
 #[tokio::test]
@@ -158,7 +211,7 @@ async fn a_map_that_cannot_be_right_is_ignored() {
         "",
         "\0\0\0\0\0\0\0\0",
         "ferry-partial 1\nsize 4501\n0-4500\n",
-        "ferry-partial 1\nsize 4500\n0-4500",
+        "ferry-partial 1\nsize 4500",
         "ferry-partial 1\nsize 4500\n0-4501\n",
     ] {
         let directory = tempfile::tempdir().unwrap();
@@ -210,7 +263,6 @@ async fn one_filler_at_a_time() {
     assert!(theirs.open(&digest, 4500).await.unwrap().is_none(), "held elsewhere");
     drop(first);
     assert!(theirs.open(&digest, 4500).await.unwrap().is_none(), "still held");
-    second.flush().await.unwrap();
     drop(second);
     assert_eq!(partial(&theirs, &digest).await.extents(), extents(&[(0, 100)]));
 }

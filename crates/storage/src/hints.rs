@@ -1,0 +1,97 @@
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use ferry_oci::{Digest, Name};
+use ferry_store::{Hints, Holding, Result};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlitePool, query, query_scalar};
+
+use crate::catalog;
+
+/// What was not seen again for so long is forgotten.
+const EXPIRY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// How long another process may keep the file busy.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// What runs saw of the registries they wrote to, in an SQLite file that processes may share.
+///
+/// It holds hints only, so nothing waits for the disk and a file that cannot be read may simply be removed.
+pub struct FileHints {
+    pool: SqlitePool,
+    now: i64,
+}
+
+impl FileHints {
+    /// Opens the file, creating it if it is missing, and forgets what was not seen for 90 days before `now`.
+    ///
+    /// # Errors
+    /// Whatever the file system or SQLite says.
+    pub async fn open(path: &Path, now: SystemTime) -> Result<Self> {
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let now = seconds(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Off)
+            .busy_timeout(BUSY)
+            .disable_statement_logging();
+        let failed = |e| catalog::error("open", path.display(), e);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
+        query(
+            "CREATE TABLE IF NOT EXISTS holders (store TEXT NOT NULL, digest TEXT NOT NULL, \
+             repository TEXT NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (store, digest)) WITHOUT ROWID",
+        )
+        .execute(&pool)
+        .await
+        .map_err(failed)?;
+        let oldest = now.saturating_sub(seconds(EXPIRY));
+        query("DELETE FROM holders WHERE seen < $1").bind(oldest).execute(&pool).await.map_err(failed)?;
+        Ok(Self { pool, now })
+    }
+}
+
+#[async_trait]
+impl Hints for FileHints {
+    async fn holder(&self, store: &str, digest: &Digest) -> Result<Option<Name>> {
+        let found: sqlx::Result<Option<String>> =
+            query_scalar("SELECT repository FROM holders WHERE store = $1 AND digest = $2")
+                .bind(store)
+                .bind(digest.to_string())
+                .fetch_optional(&self.pool)
+                .await;
+        let found = found.map_err(|e| catalog::error("look up", digest, e))?;
+        Ok(found.and_then(|name| name.parse().ok()))
+    }
+
+    async fn remember(&self, seen: Vec<Holding>) -> Result<()> {
+        let failed = |e| catalog::error("remember", "who holds blobs", e);
+        let mut writing = self.pool.begin().await.map_err(failed)?;
+        for Holding { store, repository, digest } in seen {
+            query(
+                "INSERT INTO holders (store, digest, repository, seen) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (store, digest) DO UPDATE SET repository = excluded.repository, seen = excluded.seen",
+            )
+            .bind(&*store)
+            .bind(digest.to_string())
+            .bind(repository.as_str())
+            .bind(self.now)
+            .execute(&mut *writing)
+            .await
+            .map_err(failed)?;
+        }
+        writing.commit().await.map_err(failed)
+    }
+
+    async fn forget(&self, store: &str, digest: &Digest) -> Result<()> {
+        query("DELETE FROM holders WHERE store = $1 AND digest = $2")
+            .bind(store)
+            .bind(digest.to_string())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(|e| catalog::error("forget", digest, e))
+    }
+}
