@@ -161,7 +161,8 @@ fn open_blob(directory: &Directory, digest: &Digest, range: ByteRange) -> Result
         let detail = format!("byte {} is beyond the end at {size}", range.start);
         Error::new(Kind::Invalid, "read blob", digest, detail)
     })?;
-    Ok(Blob { size, range: range.clone(), body: BlobBody::File(FileSlice { file: Arc::new(file), range }) })
+    let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
+    Ok(Blob { size, range, skipped: 0, body })
 }
 
 /// Refuses a manifest that names what is not here, or is here in another size.

@@ -38,7 +38,8 @@ impl RemoteRepository {
         let sent = self.sent(&request.what, digest, range, &response).await?;
         let idle = self.host.shared.transport.idle();
         let body = Body { what: request.what, response, idle, _permit: permit };
-        Ok(Blob { size: sent.size, range: sent.wanted.clone(), body: BlobBody::Stream(body.cut(&sent)) })
+        let (size, range, skipped) = (sent.size, sent.wanted.clone(), sent.skip);
+        Ok(Blob { size, range, skipped, body: BlobBody::Stream(body.cut(&sent)) })
     }
 
     /// An empty part, which no `Range` header can ask for: the end of a blob, or nothing at all.
@@ -48,7 +49,7 @@ impl RemoteRepository {
         match range.within(size) {
             Some(part) if part.is_empty() => {
                 let body = BlobBody::Stream(Box::pin(stream::empty()));
-                Ok(Blob { size, range: part, body })
+                Ok(Blob { size, range: part, skipped: 0, body })
             }
             _ => Err(what.error(Kind::Invalid, format!("byte {} is beyond its {size} bytes", range.start))),
         }

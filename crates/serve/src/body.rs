@@ -112,7 +112,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
         let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
-        of_blob(Blob { size, range, body })
+        of_blob(Blob { size, range, skipped: 0, body })
     }
 
     #[tokio::test]
@@ -140,7 +140,7 @@ mod tests {
     async fn a_stream_of_another_length_is_an_error() {
         for length in [2, 4] {
             let stream: ByteStream = Box::pin(stream::iter([Ok(Bytes::from_static(b"abc"))]));
-            let blob = Blob { size: length, range: 0..length, body: BlobBody::Stream(stream) };
+            let blob = Blob { size: length, range: 0..length, skipped: 0, body: BlobBody::Stream(stream) };
             assert!(of_blob(blob).collect().await.is_err());
         }
     }

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -152,7 +151,7 @@ impl PartialFile {
         let mut writing = self.writing();
         self.check_usable(OPERATION)?;
         // Bytes that are there already stay: they may have been hashed or read.
-        let gaps = gaps(&self.state.borrow().extents, offset..end);
+        let gaps = self.state.borrow().extents.gaps(offset..end);
         for gap in gaps {
             let part = &bytes[(gap.start - offset) as usize..(gap.end - offset) as usize];
             self.file.write_all_at(part, gap.start).map_err(self.io(OPERATION))?;
@@ -248,22 +247,6 @@ impl PartialFile {
     }
 }
 
-/// What of `range` is not there.
-fn gaps(extents: &Extents, range: Range<u64>) -> Vec<Range<u64>> {
-    let mut gaps = Vec::new();
-    let mut at = range.start;
-    for have in extents.iter().filter(|have| have.start < range.end && range.start < have.end) {
-        if at < have.start {
-            gaps.push(at..have.start);
-        }
-        at = have.end;
-    }
-    if at < range.end {
-        gaps.push(at..range.end);
-    }
-    gaps
-}
-
 /// A user's hold on a partial blob; work that was begun for it keeps the files open beyond it.
 pub(crate) struct FilePartial(pub(crate) Arc<PartialFile>);
 
@@ -326,25 +309,5 @@ impl Partial for FilePartial {
 
     async fn discard(&self) -> Result<()> {
         self.with("discard staged blob", PartialFile::discard).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gaps_are_what_is_not_there() {
-        let extents: Extents = [10..20, 30..40].into_iter().collect();
-        for (range, expected) in [
-            (0..50, vec![(0, 10), (20, 30), (40, 50)]),
-            (12..35, vec![(20, 30)]),
-            (30..40, vec![]),
-            (20..30, vec![(20, 30)]),
-            (5..5, vec![]),
-        ] {
-            let found: Vec<_> = gaps(&extents, range).iter().map(|gap| (gap.start, gap.end)).collect();
-            assert_eq!(found, expected);
-        }
     }
 }

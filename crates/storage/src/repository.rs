@@ -162,7 +162,7 @@ impl Repository for FileRepository {
             Error::new(Kind::Invalid, "read blob", digest, detail)
         })?;
         let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
-        Ok(Blob { size, range, body })
+        Ok(Blob { size, range, skipped: 0, body })
     }
 
     async fn tags(&self, request: PageRequest) -> Result<Page<TagEntry>> {

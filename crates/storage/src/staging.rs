@@ -79,7 +79,8 @@ impl Staging for FileStaging {
         } else {
             let (directory, wanted, limit) = (self.directory.clone(), *digest, self.limit);
             let opened =
-                blocking_io("stage blob", digest, move || open_within(&directory, &wanted, size, limit)).await?;
+                blocking_io("stage blob", digest, move || open_within(&directory, &wanted, size, limit))
+                    .await?;
             let Some(file) = opened.map(Arc::new) else { return Ok(None) };
             open.insert(*digest, Arc::downgrade(&file));
             file

@@ -43,6 +43,22 @@ impl Extents {
         range.is_empty() || self.0.iter().any(|have| have.start <= range.start && range.end <= have.end)
     }
 
+    /// What of `range` is not there, in order.
+    pub fn gaps(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let mut gaps = Vec::new();
+        let mut at = range.start;
+        for have in self.0.iter().filter(|have| have.start < range.end && range.start < have.end) {
+            if at < have.start {
+                gaps.push(at..have.start);
+            }
+            at = have.end;
+        }
+        if at < range.end {
+            gaps.push(at..range.end);
+        }
+        gaps
+    }
+
     /// The ranges, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
         self.0.iter()
@@ -72,6 +88,21 @@ mod tests {
         extents.insert(0..5);
         assert_eq!((extents.prefix(), extents.len()), (5, 35));
         assert!(extents.covers(&(12..40)) && !extents.covers(&(4..6)));
+    }
+
+    #[test]
+    fn gaps_are_what_is_not_there() {
+        let extents: Extents = [10..20, 30..40].into_iter().collect();
+        for (range, expected) in [
+            (0..50, vec![(0, 10), (20, 30), (40, 50)]),
+            (12..35, vec![(20, 30)]),
+            (30..40, vec![]),
+            (20..30, vec![(20, 30)]),
+            (5..5, vec![]),
+        ] {
+            let found: Vec<_> = extents.gaps(range).iter().map(|gap| (gap.start, gap.end)).collect();
+            assert_eq!(found, expected);
+        }
     }
 
     proptest::proptest! {

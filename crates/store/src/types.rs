@@ -128,6 +128,9 @@ pub struct Blob {
     pub size: u64,
     /// Which bytes the body holds: the range asked for, cut to the blob.
     pub range: Range<u64>,
+    /// Bytes in front of them that the store has to fetch and throw away because its peer ignores `Range`; 0 where it can
+    /// begin anywhere. They are fetched when the body is read, not before.
+    pub skipped: u64,
     /// The bytes.
     pub body: BlobBody,
 }
@@ -161,7 +164,7 @@ impl Blob {
         let range = range.within(size)?;
         let part = content.slice(range.start as usize..range.end as usize);
         let body = BlobBody::Stream(Box::pin(stream::iter([Ok(part)])));
-        Some(Self { size, range, body })
+        Some(Self { size, range, skipped: 0, body })
     }
 
     /// The bytes as a stream, wherever they are.

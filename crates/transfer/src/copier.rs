@@ -3,7 +3,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_oci::{Digest, Name};
-use ferry_store::{Error, Kind, Staging};
+use ferry_store::{Error, Hints, Kind, Repository, Staging};
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
@@ -13,19 +13,28 @@ use tokio_util::task::TaskTracker;
 use crate::flight::{Landed, Trust};
 use crate::graph::{Image, Job, Outcome};
 use crate::known::Known;
+use crate::lanes::Lanes;
+use crate::reader::Origin;
 use crate::retry::Retry;
+use crate::spool::Spools;
+
+/// So much of what was brought is remembered to be there. Beyond it it is forgotten, which costs requests and nothing
+/// else.
+const MOST: usize = 50_000;
 
 /// How a run behaves.
 #[derive(Clone)]
 pub struct Options {
     /// Images that are walked at once.
     pub images: usize,
-    /// Blobs that are moved at once.
-    pub blobs: usize,
+    /// Blobs that are moved, and connections that content is fetched over, at once.
+    pub jobs: usize,
     /// Where large blobs are kept while they are moved; without it a broken run starts them from their beginning.
     pub staging: Option<Arc<dyn Staging>>,
     /// Blobs of at least so many bytes are staged; smaller ones go through memory.
     pub stage_from: u64,
+    /// What earlier runs saw of the targets.
+    pub hints: Option<Arc<dyn Hints>>,
     /// How failures that may pass are tried again.
     pub retry: Retry,
     /// Checks every blob and manifest of an image at the target, even if its tag is the source's already.
@@ -36,9 +45,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             images: 6,
-            blobs: 8,
+            jobs: 8,
             staging: None,
             stage_from: 8 * 1024 * 1024,
+            hints: None,
             retry: Retry::default(),
             recheck: false,
         }
@@ -51,13 +61,14 @@ pub struct Copier(Arc<Run>);
 
 pub(crate) struct Run {
     pub(crate) known: Known,
-    pub(crate) blobs: Semaphore,
-    pub(crate) staging: Option<Arc<dyn Staging>>,
-    pub(crate) stage_from: u64,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) spools: Spools,
     pub(crate) retry: Retry,
     pub(crate) recheck: bool,
     pub(crate) stop: CancellationToken,
     images: usize,
+    jobs: usize,
+    sources: Mutex<HashMap<Arc<str>, Arc<Lanes>>>,
     once: Mutex<HashMap<Key, SharedLanding>>,
     tasks: TaskTracker,
 }
@@ -71,14 +82,15 @@ impl Copier {
     /// A run that ends early, keeping what it has, when `stop` is cancelled.
     pub fn new(options: Options, stop: CancellationToken) -> Self {
         Self(Arc::new(Run {
-            known: Known::default(),
-            blobs: Semaphore::new(options.blobs.max(1)),
-            staging: options.staging,
-            stage_from: options.stage_from,
+            known: Known::new(options.hints),
+            slots: Arc::new(Semaphore::new(options.jobs.max(1))),
+            spools: Spools::new(options.staging, options.stage_from),
             retry: options.retry,
             recheck: options.recheck,
             stop,
             images: options.images.max(1),
+            jobs: options.jobs.max(1),
+            sources: Mutex::default(),
             once: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
@@ -93,8 +105,8 @@ impl Copier {
     }
 
     /// Copies many images, several at once, and hands each outcome to `done` as it comes, with the place of its job in
-    /// `jobs`.
-    pub async fn copy_all(&self, jobs: Vec<Job>, mut done: impl FnMut(usize, Outcome)) {
+    /// `jobs`. A job is asked for no sooner than it can begin.
+    pub async fn copy_all(&self, jobs: impl IntoIterator<Item = Job>, mut done: impl FnMut(usize, Outcome)) {
         let images = self.0.images;
         let mut outcomes = stream::iter(jobs.into_iter().enumerate())
             .map(|(place, job)| async move { (place, self.copy(job).await) })
@@ -106,15 +118,33 @@ impl Copier {
     }
 
     /// Waits until every flight has ended. Those of an image that failed go on, and after a stop each has still to
-    /// record what it staged; to be awaited before the process ends.
+    /// record how its upload is resumed; to be awaited before the process ends.
     pub async fn settle(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;
         self.0.tasks.reopen();
+        self.0.known.hand_over().await;
+    }
+
+    /// Bytes of blobs that were read from sources so far, those that were read in vain included.
+    pub fn fetched(&self) -> u64 {
+        self.0.sources().values().map(|lanes| lanes.bytes()).sum()
     }
 }
 
 impl Run {
+    fn sources(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Lanes>>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A repository of the store `id` as something to read from.
+    pub(crate) fn origin(&self, id: &Arc<str>, repository: Arc<dyn Repository>) -> Origin {
+        let mut sources = self.sources();
+        // One connection of a job is that of its blob.
+        let lanes = sources.entry(Arc::clone(id)).or_insert_with(|| Lanes::new(self.jobs - 1));
+        Origin { repository, lanes: Arc::clone(lanes), retry: self.retry }
+    }
+
     fn once(&self) -> MutexGuard<'_, HashMap<Key, SharedLanding>> {
         // A panic elsewhere cannot leave the map half-written, so the poison is of no account.
         self.once.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,6 +161,9 @@ impl Run {
             match once.get(&key) {
                 Some(landing) => (false, landing.clone()),
                 None => {
+                    if once.len() >= MOST {
+                        once.retain(|_, landing| landing.peek().is_none());
+                    }
                     let landing = self.own_task(make()).shared();
                     once.insert(key.clone(), landing.clone());
                     (true, landing)

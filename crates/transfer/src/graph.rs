@@ -209,11 +209,12 @@ impl Image {
     async fn bring_blob(self: Arc<Self>, blob: Descriptor) -> Landing {
         if self.source_place.id == self.target_place.id {
             // Within one store the source itself can be mounted from.
-            self.run.known.holds(&self.source_place, &blob.digest);
+            self.run.known.holds(&self.source_place, &blob.digest).await;
         }
         let flight = Flight {
             run: Arc::clone(&self.run),
-            source: Arc::clone(&self.source),
+            source: self.run.origin(&self.source_place.id, Arc::clone(&self.source)),
+            source_name: self.source_place.repository.clone(),
             target: Arc::clone(&self.target),
             place: self.target_place.clone(),
             blob,

@@ -2,18 +2,34 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_oci::{Digest, Name};
+use ferry_store::{Hints, Holding};
 
 use crate::graph::Place;
 
+/// So many facts are kept in memory. Beyond it they are forgotten, which costs requests and nothing else.
+const MOST: usize = 50_000;
+
+/// So many new facts are handed to the hints of later runs at once.
+const HANDED_OVER: usize = 256;
+
 /// What a run has learnt of its targets. Hints only: whoever acts on one bears that it may be wrong.
-#[derive(Default)]
-pub(crate) struct Known(Mutex<Learnt>);
+pub(crate) struct Known {
+    learnt: Mutex<Learnt>,
+    hints: Option<Arc<dyn Hints>>,
+}
+
+type Key = (Arc<str>, Digest);
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Default)]
 struct Learnt {
-    holders: HashMap<(Arc<str>, Digest), Name>,
+    holders: HashMap<Key, Name>,
+    /// Of those, what the hints do not have yet.
+    new: Vec<Holding>,
     mounts: HashMap<Arc<str>, Mounts>,
-    turns: HashMap<(Arc<str>, Digest), Arc<tokio::sync::Mutex<()>>>,
+    /// Whether a target held a blob in the repository that is called as the source's.
+    names: HashMap<(Arc<str>, Name), bool>,
+    turns: HashMap<Key, Turn>,
 }
 
 /// Whether a store is known to mount blobs, its own included.
@@ -28,25 +44,98 @@ pub(crate) enum Mounts {
     Ignored,
 }
 
+/// Another repository of a store that may hold a blob, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// This run put or saw it there.
+    Seen(Name),
+    /// An earlier run did.
+    Remembered(Name),
+    /// It is called as the source's repository, which may have been mirrored under that name.
+    Named(Name),
+    /// None.
+    Unknown,
+}
+
+impl Holder {
+    pub(crate) fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Seen(name) | Self::Remembered(name) | Self::Named(name) => Some(name),
+            Self::Unknown => None,
+        }
+    }
+}
+
 impl Known {
-    fn lock(&self) -> MutexGuard<'_, Learnt> {
-        // A panic elsewhere cannot leave the maps half-written, so the poison is of no account.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new(hints: Option<Arc<dyn Hints>>) -> Self {
+        Self { learnt: Mutex::default(), hints }
     }
 
-    /// A repository of the store that holds the blob.
-    pub(crate) fn holder(&self, store: &Arc<str>, digest: &Digest) -> Option<Name> {
-        self.lock().holders.get(&(Arc::clone(store), *digest)).cloned()
+    fn lock(&self) -> MutexGuard<'_, Learnt> {
+        // A panic elsewhere cannot leave the maps half-written, so the poison is of no account.
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A repository of the target's store, other than the target, that may hold the blob.
+    pub(crate) async fn holder(&self, target: &Place, digest: &Digest, source_name: &Name) -> Holder {
+        let key = (Arc::clone(&target.id), *digest);
+        if let Some(name) = self.lock().holders.get(&key).filter(|name| **name != target.repository) {
+            return Holder::Seen(name.clone());
+        }
+        if let Some(hints) = &self.hints {
+            match hints.holder(&target.id, digest).await {
+                Ok(Some(name)) if name != target.repository => return Holder::Remembered(name),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "no hint"),
+            }
+        }
+        let tried = self.lock().names.get(&(Arc::clone(&target.id), source_name.clone())).copied();
+        if *source_name != target.repository && tried != Some(false) {
+            return Holder::Named(source_name.clone());
+        }
+        Holder::Unknown
     }
 
     /// Records that `place` holds the blob.
-    pub(crate) fn holds(&self, place: &Place, digest: &Digest) {
-        self.lock().holders.insert((Arc::clone(&place.id), *digest), place.repository.clone());
+    pub(crate) async fn holds(&self, place: &Place, digest: &Digest) {
+        let handed_over = {
+            let mut learnt = self.lock();
+            if learnt.holders.len() >= MOST {
+                learnt.holders.clear();
+            }
+            let key = (Arc::clone(&place.id), *digest);
+            let before = learnt.holders.insert(key, place.repository.clone());
+            if self.hints.is_some() && before.is_none() {
+                let (store, repository) = (Arc::clone(&place.id), place.repository.clone());
+                learnt.new.push(Holding { store, repository, digest: *digest });
+            }
+            if learnt.new.len() >= HANDED_OVER { std::mem::take(&mut learnt.new) } else { Vec::new() }
+        };
+        self.remember(handed_over).await;
+    }
+
+    /// Hands everything new to the hints of later runs.
+    pub(crate) async fn hand_over(&self) {
+        let new = std::mem::take(&mut self.lock().new);
+        self.remember(new).await;
+    }
+
+    async fn remember(&self, new: Vec<Holding>) {
+        if let Some(hints) = self.hints.as_ref().filter(|_| !new.is_empty())
+            && let Err(error) = hints.remember(new).await
+        {
+            tracing::debug!(%error, "later runs will not know who holds blobs");
+        }
     }
 
     /// Forgets who holds the blob, because it turned out not to.
-    pub(crate) fn forget(&self, store: &Arc<str>, digest: &Digest) {
+    pub(crate) async fn forget(&self, store: &Arc<str>, digest: &Digest) {
         self.lock().holders.remove(&(Arc::clone(store), *digest));
+        if let Some(hints) = &self.hints
+            && let Err(error) = hints.forget(store, digest).await
+        {
+            tracing::debug!(%error, "a wrong hint stays");
+        }
     }
 
     pub(crate) fn mounts(&self, store: &Arc<str>) -> Mounts {
@@ -57,9 +146,30 @@ impl Known {
         self.lock().mounts.insert(Arc::clone(store), mounts);
     }
 
+    /// Records whether the repository called `name` held a blob of the source's repository of that name.
+    pub(crate) fn learn_name(&self, store: &Arc<str>, name: &Name, held: bool) {
+        let mut learnt = self.lock();
+        if learnt.names.len() >= MOST {
+            learnt.names.clear();
+        }
+        // One blob that is missing says enough; one that is there outweighs it.
+        let known = learnt.names.entry((Arc::clone(store), name.clone())).or_insert(held);
+        *known |= held;
+    }
+
     /// The lock that flights of one blob to different repositories of one store take in turn, so that all but the
     /// first can mount.
-    pub(crate) fn turn(&self, store: &Arc<str>, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn turn(&self, store: &Arc<str>, digest: &Digest) -> Turn {
         Arc::clone(self.lock().turns.entry((Arc::clone(store), *digest)).or_default())
+    }
+
+    /// Gives the lock back; it is gone with the last one who waits for it.
+    pub(crate) fn turn_is_over(&self, store: &Arc<str>, digest: &Digest, turn: Turn) {
+        let mut learnt = self.lock();
+        drop(turn);
+        let key = (Arc::clone(store), *digest);
+        if learnt.turns.get(&key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            learnt.turns.remove(&key);
+        }
     }
 }

@@ -9,9 +9,12 @@ mod fill;
 mod flight;
 mod graph;
 mod known;
+mod lanes;
 mod reader;
 mod retry;
 mod send;
+mod spool;
+mod work;
 
 pub use copier::{Copier, Options};
 pub use graph::{Figures, Job, Outcome, Place};

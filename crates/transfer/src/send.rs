@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use ferry_oci::{Descriptor, Hasher};
-use ferry_store::{Error, Kind, Partial, Result, Side, Upload};
+use ferry_store::{Error, Kind, Partial, Result, Side, Upload, UploadToken};
 
 use crate::reader::Reader;
 
@@ -10,6 +10,9 @@ const READ: u64 = 256 * 1024;
 /// At most so many bytes, and at least one, wait until the digest is verified: a target never has a whole blob that
 /// is wrong.
 const HELD_BACK: u64 = 16 * 1024;
+
+/// After so many bytes it is looked whether the upload would now be resumed in another way.
+const LOOK: u64 = 4 << 20;
 
 fn target(error: Error) -> Error {
     error.on(Side::Target)
@@ -37,18 +40,55 @@ pub(crate) async fn stream(mut reader: Reader, mut upload: Box<dyn Upload>, blob
     upload.commit(&blob.digest).await.map_err(target)
 }
 
-/// Sends a blob from staging while it fills.
+/// How uploads of a staged blob to one target are remembered beside it.
+pub(crate) struct Memory<'a> {
+    partial: &'a dyn Partial,
+    target: String,
+    kept: Option<UploadToken>,
+}
+
+impl<'a> Memory<'a> {
+    /// What an earlier run or attempt left for `target`.
+    pub(crate) async fn open(partial: &'a dyn Partial, target: String) -> Self {
+        let kept = partial.kept_upload(&target).await;
+        let kept = kept.inspect_err(|error| tracing::debug!(%error, "no upload to resume")).ok().flatten();
+        Self { partial, target, kept }
+    }
+
+    pub(crate) fn kept(&self) -> Option<&UploadToken> {
+        self.kept.as_ref()
+    }
+
+    /// Remembers how the upload goes on from now on. Failing to is no failure: a later run sends more then.
+    pub(crate) async fn keep(&mut self, token: Option<UploadToken>) {
+        if token == self.kept {
+            return;
+        }
+        if let Err(error) = self.partial.keep_upload(&self.target, token.as_ref()).await {
+            tracing::debug!(%error, "the upload is not remembered");
+        }
+        self.kept = token;
+    }
+}
+
+/// Sends what an upload lacks of a blob from staging, while it fills; all bytes are out once it is verified.
 pub(crate) async fn send(
     partial: &dyn Partial,
-    mut upload: Box<dyn Upload>,
+    upload: &mut dyn Upload,
     blob: &Descriptor,
+    memory: &mut Memory<'_>,
 ) -> Result<()> {
-    let mut at = 0;
+    let mut at = upload.durable_offset().await.map_err(target)?;
+    let mut look_at = at;
     while at < blob.size {
-        let sealed = partial.is_sealed();
         let there = partial.extents().prefix();
-        let ready = if sealed { blob.size } else { there.min(blob.size - HELD_BACK.min(blob.size).max(1)) };
+        let held_back = if partial.is_sealed() { 0 } else { HELD_BACK.min(blob.size).max(1) };
+        let ready = there.min(blob.size - held_back);
         if at < ready {
+            if at >= look_at {
+                memory.keep(upload.token()).await;
+                look_at = at + LOOK;
+            }
             let length = READ.min(ready - at) as usize;
             let bytes = partial.read_at(at, length).await?;
             at += bytes.len() as u64;
@@ -61,6 +101,5 @@ pub(crate) async fn send(
             return Err(Error::new(Kind::Unavailable, "read blob", blob.digest, detail));
         }
     }
-    // All bytes are out only after the seal, except for an empty blob, which has none to verify.
-    upload.commit(&blob.digest).await.map_err(target)
+    Ok(())
 }

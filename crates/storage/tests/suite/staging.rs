@@ -102,7 +102,11 @@ async fn uploads_are_remembered_by_target() {
     let partial = partial(&*staging(directory.path()).await, &digest).await;
     assert_eq!(partial.kept_upload("a").await.unwrap(), Some(token));
     let uploads = file(directory.path(), &digest, "uploads");
-    assert_eq!(fs::metadata(&uploads).unwrap().permissions().mode() & 0o777, 0o600, "whoever has it may write");
+    assert_eq!(
+        fs::metadata(&uploads).unwrap().permissions().mode() & 0o777,
+        0o600,
+        "whoever has it may write"
+    );
     partial.keep_upload("a", None).await.unwrap();
     assert_eq!(partial.kept_upload("a").await.unwrap(), None);
     assert!(partial.kept_upload("b").await.unwrap().is_some());
@@ -116,8 +120,7 @@ async fn uploads_are_remembered_by_target() {
 async fn all_processes_together_keep_to_the_limit() {
     let directory = tempfile::tempdir().unwrap();
     let (bytes, digest) = sample();
-    let (ours, theirs) =
-        (limited(directory.path(), 10_000).await, limited(directory.path(), 10_000).await);
+    let (ours, theirs) = (limited(directory.path(), 10_000).await, limited(directory.path(), 10_000).await);
     let first = partial(&ours, &digest).await;
     let second = theirs.open(&Digest::sha256(b"second"), 5500).await.unwrap().unwrap();
     for staging in [&ours, &theirs] {

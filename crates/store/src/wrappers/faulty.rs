@@ -130,9 +130,14 @@ impl Hook for Script {
 
     fn opened(&self, blob: Blob) -> Blob {
         let Some(fault) = self.next_body() else { return blob };
-        let (size, range) = (blob.size, blob.range.clone());
+        let (size, range, skipped) = (blob.size, blob.range.clone(), blob.skipped);
         let spoiled = Spoiled { body: blob.into_stream(), passed: 0, fault };
-        Blob { size, range, body: BlobBody::Stream(Box::pin(stream::unfold(spoiled, Spoiled::next))) }
+        Blob {
+            size,
+            range,
+            skipped,
+            body: BlobBody::Stream(Box::pin(stream::unfold(spoiled, Spoiled::next))),
+        }
     }
 
     fn written(&self, _bytes: u64) {}
