@@ -10,6 +10,7 @@ mod flight;
 mod graph;
 mod known;
 mod lanes;
+mod mirrors;
 mod reader;
 mod retry;
 mod send;
@@ -18,4 +19,5 @@ mod work;
 
 pub use copier::{Copier, Options};
 pub use graph::{Figures, Job, Outcome, Place};
+pub use mirrors::{Mirror, Mirrors};
 pub use retry::Retry;
