@@ -1,7 +1,9 @@
 //! What can be typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "Exit codes: 0 all done; 1 some images failed; 2 wrong usage or configuration; \
@@ -45,9 +47,24 @@ pub(crate) struct CopyArguments {
     /// Check every blob and manifest at the target, even of images that look unchanged
     #[arg(long)]
     pub(crate) recheck: bool,
+    /// Stop in good time before so much time has passed, keep what was moved, and exit with 3: 45m, 1h30m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) budget: Option<Duration>,
+    /// Blobs moved, and connections content is fetched over, at once; 1 to 64
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: u16,
+    /// Fetch and send at most so many bytes a second, each way: 500kB, 2MiB
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit_rate: Option<ByteSize>,
+    /// Read what REGISTRY holds from MIRROR first; may be repeated, and mirrors are asked in order
+    #[arg(long = "mirror", value_name = "REGISTRY=MIRROR[/PREFIX]")]
+    pub(crate) mirrors: Vec<String>,
     /// Where unfinished large blobs are kept between runs [default: ~/.local/state/ferry]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Disk space that unfinished blobs may take; beyond it they go through memory [default: half of what is free]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) spool_limit: Option<ByteSize>,
 }
 
 /// Serve a directory as a registry that anything can push to and pull from.

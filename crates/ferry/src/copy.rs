@@ -1,11 +1,13 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use ferry_storage::{FileStaging, StagingOptions};
-use ferry_store::{Side, Staging};
+use ferry_oci::Registry;
+use ferry_storage::{FileHints, FileStaging, StagingOptions};
+use ferry_store::{Hints, Side, Staging};
 use ferry_transfer::{Copier, Options, Outcome};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Environment;
@@ -15,6 +17,9 @@ use crate::report::{self, Summary};
 use crate::settings::{Copy, Pair, StateDir};
 use crate::stores::Stores;
 
+/// What is left of a budget when work stops, so that targets can confirm what they have; shorter for short ones.
+const RESERVE: Duration = Duration::from_secs(10);
+
 /// Runs `ferry copy`.
 pub(crate) async fn copy(
     settings: Copy,
@@ -22,33 +27,89 @@ pub(crate) async fn copy(
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let mut stores = Stores::new(&environment)?;
-    let staging = staging(&settings.state_dir).await?;
+    let mut stores = Stores::new(&settings, &environment)?;
+    let kept = Kept::open(&settings).await?;
     let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
     for pair in settings.pairs {
         let (pair, job) = stores.job(pair).await?;
         pairs.push(pair);
         jobs.push(job);
     }
-    let options = Options { staging, recheck: settings.recheck, ..Options::default() };
+    let options = Options {
+        images: settings.jobs.min(MOST_IMAGES),
+        jobs: settings.jobs,
+        staging: kept.staging,
+        hints: kept.hints,
+        recheck: settings.recheck,
+        ..Options::default()
+    };
+    let watch = settings.budget.map(|budget| stop_in_time(budget, stop.clone()));
     let copier = Copier::new(options, stop);
     let mut summary = Summary::default();
     let mut hints: Vec<String> = Vec::new();
+    let mut warnings = Warnings::new(pairs.len());
     copier
         .copy_all(jobs, |place, outcome| {
             say(&report::line(&pairs[place], &outcome));
+            warnings.quota(&stores, &pairs[place]);
             hints.extend(hint(&pairs[place], &outcome).filter(|hint| !hints.contains(hint)));
             summary.add(&outcome);
         })
         .await;
-    say(&summary.text(started.elapsed()));
+    if let Some(watch) = watch {
+        watch.abort();
+    }
+    say(&summary.text(copier.fetched(), started.elapsed()));
+    if summary.exit() == Exit::Stopped {
+        hints.push(left(settings.budget.filter(|budget| started.elapsed() + RESERVE >= *budget)));
+    }
     for hint in hints {
         eprintln!("hint: {hint}");
     }
-    if summary.exit() == Exit::Stopped {
-        eprintln!("hint: stopped before everything was done; run the same command again to go on");
-    }
     Ok(summary.exit())
+}
+
+/// Warns of quotas before they hurt, once for each registry.
+struct Warnings {
+    left: u64,
+    warned: Vec<Registry>,
+}
+
+impl Warnings {
+    fn new(images: usize) -> Self {
+        Self { left: images as u64, warned: Vec::new() }
+    }
+
+    /// An image is done: do those that are left fit into what its source still allows?
+    fn quota(&mut self, stores: &Stores, pair: &Pair) {
+        self.left -= 1;
+        let Some((registry, quota)) = stores.quota(&pair.source) else { return };
+        if quota.remaining < self.left && !self.warned.contains(registry) {
+            self.warned.push(registry.clone());
+            eprintln!("warning: {}", exit::quota(registry, &quota, self.left));
+        }
+    }
+}
+
+/// Images walked at once; more would only hold more connections to look things up.
+const MOST_IMAGES: usize = 6;
+
+/// Stops the run when most of its time is over.
+fn stop_in_time(budget: Duration, stop: CancellationToken) -> JoinHandle<()> {
+    let reserve = RESERVE.min(budget / 10);
+    tokio::spawn(async move {
+        tokio::time::sleep(budget - reserve).await;
+        stop.cancel();
+    })
+}
+
+/// What to do about a run that was stopped, by its budget if one is given.
+fn left(budget: Option<Duration>) -> String {
+    let why = budget.map_or_else(
+        || "stopped before everything was done".to_owned(),
+        |budget| format!("the budget of {} is used up", humantime::format_duration(budget)),
+    );
+    format!("{why}; what was moved is kept, and the same command goes on from there")
 }
 
 /// Prints a line. That nobody reads any more is no reason to end a copy.
@@ -70,22 +131,36 @@ fn hint(pair: &Pair, outcome: &Outcome) -> Option<String> {
     exit::hint(error, registry)
 }
 
-async fn staging(state_dir: &StateDir) -> anyhow::Result<Option<Arc<dyn Staging>>> {
-    let opened = match state_dir {
-        StateDir::Given(directory) => Some(open(directory).await?),
-        StateDir::Usual(directory) => open(directory)
-            .await
-            .inspect_err(|error| {
-                tracing::warn!(
-                    "{error}; a copy that is cut short will start its blobs afresh (see --state-dir)"
-                );
-            })
-            .ok(),
-        StateDir::Nowhere => None,
-    };
-    Ok(opened.map(|staging| staging as Arc<dyn Staging>))
+/// What outlives a run: unfinished blobs, and what was seen of targets.
+#[derive(Default)]
+struct Kept {
+    staging: Option<Arc<dyn Staging>>,
+    hints: Option<Arc<dyn Hints>>,
 }
 
-async fn open(state_dir: &Path) -> ferry_store::Result<Arc<FileStaging>> {
-    FileStaging::open(&state_dir.join("staging"), StagingOptions::new(SystemTime::now())).await
+impl Kept {
+    /// Does without what cannot be had in the usual place; a place that was given must work.
+    async fn open(settings: &Copy) -> anyhow::Result<Self> {
+        Ok(match &settings.state_dir {
+            StateDir::Given(directory) => Self::open_in(directory, settings.spool_limit).await?,
+            StateDir::Usual(directory) => Self::open_in(directory, settings.spool_limit)
+                .await
+                .inspect_err(|error| {
+                    tracing::warn!(
+                        "{error}; a copy that is cut short will start its blobs afresh (see --state-dir)"
+                    );
+                })
+                .unwrap_or_default(),
+            StateDir::Nowhere => Self::default(),
+        })
+    }
+
+    async fn open_in(directory: &Path, limit: Option<u64>) -> ferry_store::Result<Self> {
+        let now = SystemTime::now();
+        let staging = FileStaging::open(&directory.join("staging"), StagingOptions { limit, now }).await?;
+        let hints = FileHints::open(&directory.join("seen.db"), now).await;
+        // A file that cannot be read is no reason not to copy.
+        let hints = hints.inspect_err(|error| tracing::warn!("{error}; it can be removed")).ok();
+        Ok(Self { staging: Some(staging), hints: hints.map(|hints| Arc::new(hints) as Arc<dyn Hints>) })
+    }
 }

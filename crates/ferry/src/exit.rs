@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use ferry_oci::Registry;
+use ferry_registry::Quota;
 use ferry_store::{Error, Kind, Side};
 
 /// How a run ended.
@@ -89,6 +91,17 @@ pub(crate) fn hint(error: &Error, registry: Option<&str>) -> Option<String> {
         (Kind::Full, _) => "the target has no space left".to_owned(),
         _ => return None,
     })
+}
+
+/// What to say when a quota is smaller than the work that is left.
+pub(crate) fn quota(registry: &Registry, quota: &Quota, images: u64) -> String {
+    format!(
+        "{registry} allows {} more pulls of its {} in {}, and {images} images are left; \
+         a login (docker login {registry}) may allow more",
+        quota.remaining,
+        quota.limit,
+        humantime::format_duration(quota.window)
+    )
 }
 
 #[cfg(test)]

@@ -65,8 +65,8 @@ impl Summary {
         }
     }
 
-    /// The last line; `elapsed` is how long the run took.
-    pub(crate) fn text(&self, elapsed: Duration) -> String {
+    /// The last line; `fetched` is how many bytes of blobs came from the sources, `elapsed` how long the run took.
+    pub(crate) fn text(&self, fetched: u64, elapsed: Duration) -> String {
         let images = self.copied + self.unchanged + self.failed + self.left;
         let counts = [
             (self.copied, "copied"),
@@ -77,10 +77,11 @@ impl Summary {
         let counts: Vec<String> =
             counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         format!(
-            "{images} {}: {}; {} in {:.1} s",
+            "{images} {}: {}; {}, {} fetched in {:.1} s",
             if images == 1 { "image" } else { "images" },
             counts.join(", "),
             moved(&self.figures),
+            size(fetched),
             elapsed.as_secs_f64()
         )
     }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ferry_oci::Reference;
+use ferry_oci::{Name, Reference, Registry};
 use ferry_policy::naming;
 
 use crate::Environment;
@@ -19,6 +20,23 @@ pub(crate) struct Copy {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) recheck: bool,
     pub(crate) state_dir: StateDir,
+    /// Bytes that unfinished blobs may take on disk; `None` leaves it to the free space.
+    pub(crate) spool_limit: Option<u64>,
+    /// How long the run may take.
+    pub(crate) budget: Option<Duration>,
+    pub(crate) jobs: usize,
+    /// Bytes per second, each way.
+    pub(crate) limit_rate: Option<u64>,
+    pub(crate) mirrors: Vec<MirrorOf>,
+}
+
+/// A registry, and where its content is looked for before it is asked itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MirrorOf {
+    pub(crate) registry: Registry,
+    pub(crate) mirror: Registry,
+    /// What names have in front at the mirror.
+    pub(crate) prefix: Option<Name>,
 }
 
 /// One image, from where and to where. The target's tag is decided except for a layout that was named alone.
@@ -52,8 +70,45 @@ impl Copy {
             (None, Some(usual)) => StateDir::Usual(usual),
             (None, None) => StateDir::Nowhere,
         };
-        Ok(Self { pairs, recheck: typed.recheck, state_dir })
+        let limit_rate = typed.limit_rate.map(|rate| rate.as_u64());
+        if limit_rate.is_some_and(|rate| rate < LEAST_RATE) {
+            bail!("--limit-rate: at least 1kB, or registries take the silence for a broken connection");
+        }
+        if typed.budget.is_some_and(|budget| budget.is_zero()) {
+            bail!("--budget: some time is needed, as in 45m");
+        }
+        Ok(Self {
+            pairs,
+            recheck: typed.recheck,
+            state_dir,
+            spool_limit: typed.spool_limit.map(|size| size.as_u64()),
+            budget: typed.budget,
+            jobs: usize::from(typed.jobs),
+            limit_rate,
+            mirrors: typed.mirrors.iter().map(|text| mirror(text)).collect::<anyhow::Result<_>>()?,
+        })
     }
+}
+
+/// The least that `--limit-rate` takes.
+const LEAST_RATE: u64 = 1000;
+
+fn mirror(text: &str) -> anyhow::Result<MirrorOf> {
+    let bad = || {
+        format!(
+            "--mirror {text}: write REGISTRY=MIRROR or REGISTRY=MIRROR/PREFIX, as in docker.io=mirror.example.com"
+        )
+    };
+    let (registry, place) = text.split_once('=').with_context(bad)?;
+    let (mirror, prefix) = match place.split_once('/') {
+        Some((mirror, prefix)) => (mirror, Some(prefix.parse().with_context(bad)?)),
+        None => (place, None),
+    };
+    let (registry, mirror) = (registry.parse().with_context(bad)?, mirror.parse().with_context(bad)?);
+    if registry == mirror {
+        bail!("--mirror {text}: a registry is no mirror of itself");
+    }
+    Ok(MirrorOf { registry, mirror, prefix })
 }
 
 fn read_list(path: &Path) -> anyhow::Result<Vec<Pair>> {
@@ -184,6 +239,20 @@ mod tests {
         ] {
             let error = parse_list("list", list).unwrap_err();
             assert!(error.to_string().starts_with(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn mirrors_have_a_place_and_maybe_a_prefix() {
+        let read = mirror("docker.io=mirror.example.com:5000/hub/copy").unwrap();
+        assert!(read.registry.is_docker_hub());
+        assert_eq!(read.mirror.as_str(), "mirror.example.com:5000");
+        assert_eq!(read.prefix.unwrap().as_str(), "hub/copy");
+        assert_eq!(mirror("quay.io=localhost:5000").unwrap().prefix, None);
+        for bad in
+            ["quay.io", "=x", "quay.io=", "quay.io=quay.io", "quay.io=a.example/UPPER", "quay.io=a.example/"]
+        {
+            assert!(mirror(bad).is_err(), "{bad}");
         }
     }
 

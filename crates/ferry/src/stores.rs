@@ -4,45 +4,68 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use ferry_layout::Layout;
-use ferry_oci::{Name, Reference};
+use ferry_oci::{Name, Reference, Registry};
 use ferry_policy::naming;
-use ferry_registry::{Client, ClientOptions};
+use ferry_registry::{Client, ClientOptions, Quota};
 use ferry_store::{PageRequest, Scope, Store};
-use ferry_transfer::{Job, Place};
+use ferry_transfer::{Job, Mirror, Mirrors, Place};
 
 use crate::Environment;
 use crate::credentials::DockerLogin;
 use crate::endpoint::Endpoint;
-use crate::settings::Pair;
+use crate::settings::{Copy, MirrorOf, Pair};
 
 /// Opens the stores that endpoints name, each once.
 pub(crate) struct Stores {
     client: Arc<Client>,
-    opened: HashMap<Arc<str>, Arc<dyn Store>>,
+    mirrors: Vec<MirrorOf>,
+    opened: HashMap<(Arc<str>, Role), Arc<dyn Store>>,
     /// A layout has one repository, which needs no name.
     layout_name: Name,
 }
 
+/// What a store is opened for: mirrors are only read from, and only layouts that are written to are created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Role {
+    Source,
+    Target,
+}
+
+/// Connections to one registry beside those that content is fetched over.
+const MORE_CONNECTIONS: usize = 8;
+
 impl Stores {
-    pub(crate) fn new(environment: &Environment) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: &Copy, environment: &Environment) -> anyhow::Result<Self> {
         let login = DockerLogin::new(environment.docker_config_file());
-        let client = Client::new(ClientOptions::default(), Arc::new(login))?;
-        Ok(Self { client, opened: HashMap::new(), layout_name: "layout".parse()? })
+        let connections_per_host = settings.jobs + MORE_CONNECTIONS;
+        let limit_rate = settings.limit_rate;
+        let options = ClientOptions { connections_per_host, limit_rate, ..ClientOptions::default() };
+        let client = Client::new(options, Arc::new(login))?;
+        let mirrors = settings.mirrors.clone();
+        Ok(Self { client, mirrors, opened: HashMap::new(), layout_name: "layout".parse()? })
+    }
+
+    /// What the registry at an end of a pair still allows.
+    pub(crate) fn quota<'a>(&self, endpoint: &'a Endpoint) -> Option<(&'a Registry, Quota)> {
+        match endpoint {
+            Endpoint::Registry(image) => Some((&image.registry, self.client.quota(&image.registry)?)),
+            Endpoint::Layout { .. } => None,
+        }
     }
 
     /// The job that a pair means, and the pair with the tag of a layout that was named alone filled in.
     pub(crate) async fn job(&mut self, pair: Pair) -> anyhow::Result<(Pair, Job)> {
-        let source = self.place(&pair.source, false).await?;
+        let source = self.place(&pair.source, Role::Source)?;
         let (reference, pair) = match pair.source.reference() {
             Some(reference) => (reference, pair),
             None => self.only_image(&source, pair).await?,
         };
-        let target = self.place(&pair.target, true).await?;
+        let target = self.place(&pair.target, Role::Target)?;
         let tag = pair.target.tag().cloned();
         Ok((pair, Job { source, reference, target, tag }))
     }
 
-    async fn place(&mut self, endpoint: &Endpoint, create: bool) -> anyhow::Result<Place> {
+    fn place(&mut self, endpoint: &Endpoint, role: Role) -> anyhow::Result<Place> {
         let (id, repository): (Arc<str>, Name) = match endpoint {
             Endpoint::Registry(image) => (image.registry.as_str().into(), image.repository.clone()),
             Endpoint::Layout { directory, .. } => {
@@ -50,13 +73,25 @@ impl Stores {
                 (format!("oci:{}", absolute.display()).into(), self.layout_name.clone())
             }
         };
-        let store = match (self.opened.get(&id), endpoint) {
+        let key = (id, role);
+        let store = match (self.opened.get(&key), endpoint) {
             (Some(store), _) => Arc::clone(store),
+            (None, Endpoint::Registry(image)) if role == Role::Source => self.mirrored(&image.registry)?,
             (None, Endpoint::Registry(image)) => self.client.registry(&image.registry)?,
-            (None, Endpoint::Layout { directory, .. }) => layout(directory, create)?,
+            (None, Endpoint::Layout { directory, .. }) => layout(directory, role)?,
         };
-        self.opened.insert(Arc::clone(&id), Arc::clone(&store));
-        Ok(Place { id, store, repository })
+        self.opened.insert(key.clone(), Arc::clone(&store));
+        Ok(Place { id: key.0, store, repository })
+    }
+
+    /// A registry behind the mirrors of it that were named.
+    fn mirrored(&self, registry: &Registry) -> anyhow::Result<Arc<dyn Store>> {
+        let itself = self.client.registry(registry)?;
+        let of_it = self.mirrors.iter().filter(|of| of.registry == *registry);
+        let mirrors = of_it
+            .map(|of| Ok(Mirror { store: self.client.registry(&of.mirror)?, prefix: of.prefix.clone() }))
+            .collect::<anyhow::Result<Vec<Mirror>>>()?;
+        Ok(if mirrors.is_empty() { itself } else { Arc::new(Mirrors::new(mirrors, itself)) })
     }
 
     /// The image of a layout that was named without tag, if it holds just one.
@@ -80,8 +115,8 @@ impl Stores {
     }
 }
 
-fn layout(directory: &Path, create: bool) -> anyhow::Result<Arc<dyn Store>> {
+fn layout(directory: &Path, role: Role) -> anyhow::Result<Arc<dyn Store>> {
     let directory = PathBuf::from(directory);
-    let layout = if create { Layout::create(directory)? } else { Layout::open(directory)? };
+    let layout = if role == Role::Target { Layout::create(directory)? } else { Layout::open(directory)? };
     Ok(Arc::new(layout))
 }

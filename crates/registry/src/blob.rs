@@ -1,20 +1,24 @@
 //! The content of blobs, whole or from some byte on.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_oci::{ContentRange, Digest};
 use ferry_store::{Blob, BlobBody, ByteRange, ByteStream, Error, Kind, Repository, Result};
 use futures_util::stream;
-use http::header::{CONTENT_RANGE, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, RANGE};
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::Response;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
 
-use crate::error::{Failure, What};
+use crate::budget::Permit;
+use crate::client::Shared;
+use crate::error::{What, broken};
 use crate::read::RemoteRepository;
-use crate::request::{length, piece, plain, text};
+use crate::request::{length, plain, text};
+use crate::stall::Download;
 use crate::transport::host;
 
 impl RemoteRepository {
@@ -23,7 +27,7 @@ impl RemoteRepository {
             return self.no_bytes(digest, range).await;
         }
         let what = self.what("read blob", digest);
-        let mut request = self.blob_request(what, Method::GET, digest);
+        let mut request = self.blob_request(what, Method::GET, digest).content();
         if let Some(header) = range_header(range) {
             request = request.header(RANGE, header);
         }
@@ -36,8 +40,14 @@ impl RemoteRepository {
         };
         plain(&request.what, response.headers())?;
         let sent = self.sent(&request.what, digest, range, &response).await?;
-        let idle = self.host.shared.transport.idle();
-        let body = Body { what: request.what, response, idle, _permit: permit };
+        let body = Body {
+            what: request.what,
+            can_go_on: sent.can_go_on,
+            shared: Arc::clone(&self.host.shared),
+            download: self.host.running.begin(),
+            response,
+            _permit: permit,
+        };
         let (size, range, skipped) = (sent.size, sent.wanted.clone(), sent.skip);
         Ok(Blob { size, range, skipped, body: BlobBody::Stream(body.cut(&sent)) })
     }
@@ -72,7 +82,7 @@ impl RemoteRepository {
                 None => self.size(what, digest).await?,
             };
             return match range.within(size) {
-                Some(wanted) if wanted == part.range => Ok(Sent { size, skip: 0, wanted }),
+                Some(wanted) if wanted == part.range => Ok(Sent { size, skip: 0, wanted, can_go_on: true }),
                 _ => Err(invalid(format!("the registry sent another part: {header}"))),
             };
         }
@@ -82,7 +92,8 @@ impl RemoteRepository {
         };
         let beyond = || invalid(format!("byte {} is beyond its {size} bytes", range.start));
         let wanted = range.within(size).ok_or_else(beyond)?;
-        Ok(Sent { size, skip: wanted.start, wanted })
+        let can_go_on = text(response.headers(), ACCEPT_RANGES) == Some("bytes");
+        Ok(Sent { size, skip: wanted.start, wanted, can_go_on })
     }
 
     async fn size(&self, what: &What, digest: &Digest) -> Result<u64> {
@@ -105,14 +116,21 @@ struct Sent {
     size: u64,
     skip: u64,
     wanted: Range<u64>,
+    /// Whether another request could begin where this one breaks off.
+    can_go_on: bool,
 }
+
+/// How often a body that is waited for is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A body on its way. The place in the budget is free again when it ends or is dropped.
 struct Body {
     what: What,
     response: Response,
-    idle: Duration,
-    _permit: Option<OwnedSemaphorePermit>,
+    shared: Arc<Shared>,
+    download: Download,
+    can_go_on: bool,
+    _permit: Permit,
 }
 
 impl Body {
@@ -138,10 +156,43 @@ impl Body {
     }
 
     async fn next(&mut self, left: u64) -> Result<Bytes> {
-        let piece = piece(&self.what, &mut self.response, self.idle).await.map_err(Failure::into_error)?;
-        piece.ok_or_else(|| {
+        let bytes = self.piece().await?.ok_or_else(|| {
             let from = host(self.response.url());
             self.what.error(Kind::Unavailable, format!("{from} ended {left} bytes too early"))
-        })
+        })?;
+        self.shared.down.take(bytes.len()).await;
+        Ok(bytes)
+    }
+
+    /// Waits for the peer, which may be silent only for so long, and not be far slower than its other downloads.
+    async fn piece(&mut self) -> Result<Option<Bytes>> {
+        let idle = self.shared.transport.idle();
+        let begun = Instant::now();
+        let mut counted = Duration::ZERO;
+        loop {
+            let limit = idle.saturating_sub(begun.elapsed()).min(LOOK);
+            let waiting = timeout(limit, self.response.chunk()).await;
+            let waited = begun.elapsed() - counted;
+            counted += waited;
+            let from = || host(self.response.url());
+            match waiting {
+                Ok(Ok(bytes)) => {
+                    self.download.add(bytes.as_ref().map_or(0, Bytes::len), waited);
+                    return Ok(bytes);
+                }
+                Ok(Err(error)) => return Err(broken(&self.what, &from(), &error).into()),
+                Err(_) if counted >= idle => {
+                    let detail = format!("{} sent nothing for {} s", from(), idle.as_secs_f32());
+                    return Err(self.what.error(Kind::Stalled, detail));
+                }
+                Err(_) => {
+                    self.download.add(0, waited);
+                    if self.can_go_on && self.download.has_stalled() {
+                        let detail = format!("{} sends far less than in its other downloads", from());
+                        return Err(self.what.error(Kind::Stalled, detail));
+                    }
+                }
+            }
+        }
     }
 }

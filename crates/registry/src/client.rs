@@ -10,7 +10,11 @@ use ferry_store::{
 use url::Url;
 
 use crate::access::Action;
+use crate::budget::Lane;
+use crate::desk::Desk;
 use crate::host::Host;
+use crate::pacer::Pacer;
+use crate::quota::Quota;
 use crate::read::RemoteRepository;
 use crate::token::Tokens;
 use crate::transport::Transport;
@@ -28,6 +32,9 @@ pub(crate) struct Shared {
     pub(crate) credentials: Arc<dyn Credentials>,
     pub(crate) transport: Transport,
     pub(crate) tokens: Tokens,
+    /// How fast content may come and go.
+    pub(crate) down: Pacer,
+    pub(crate) up: Pacer,
     subjects: Mutex<HashMap<Subject, Weak<tokio::sync::Mutex<()>>>>,
 }
 
@@ -46,24 +53,41 @@ impl Client {
         }
         let transport = Transport::new(&options)?;
         let (tokens, subjects) = (Tokens::default(), Mutex::default());
-        let shared = Arc::new(Shared { options, credentials, transport, tokens, subjects });
+        let (down, up) = (Pacer::new(options.limit_rate), Pacer::new(options.limit_rate));
+        let shared = Arc::new(Shared { options, credentials, transport, tokens, down, up, subjects });
         Ok(Arc::new(Self { shared, hosts: Mutex::default() }))
     }
 
-    /// The registry at `host`, read and written over HTTPS, or over HTTP if it can only be this machine. No request is
-    /// made.
+    /// The registry at `host`, read and written over HTTPS, or over HTTP if it can only be this machine, in the
+    /// background lane. No request is made.
     ///
     /// # Errors
     /// [`Kind::Invalid`] if no URL can name the host (`999.0.0.1`).
     pub fn registry(&self, host: &Registry) -> Result<Arc<dyn Store>> {
+        self.registry_for(host, Lane::Background)
+    }
+
+    /// The same for the requests of `lane`. Both lanes share connections, tokens and budgets.
+    ///
+    /// # Errors
+    /// As [`Client::registry`].
+    pub fn registry_for(&self, host: &Registry, lane: Lane) -> Result<Arc<dyn Store>> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = hosts.get(host) {
-            return Ok(Arc::new(RemoteStore(Arc::clone(known))));
-        }
-        let base = base(host)?;
-        let new = Arc::new(Host::new(Arc::clone(&self.shared), host.clone(), base));
-        hosts.insert(host.clone(), Arc::clone(&new));
-        Ok(Arc::new(RemoteStore(new)))
+        let known = match hosts.get(host) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new = Arc::new(Host::new(Arc::clone(&self.shared), host.clone(), base(host)?));
+                hosts.insert(host.clone(), Arc::clone(&new));
+                new
+            }
+        };
+        Ok(Arc::new(RemoteStore(Desk::new(known, lane))))
+    }
+
+    /// What a registry still allows, as its last answer told it; `None` if it tells of no quota.
+    pub fn quota(&self, host: &Registry) -> Option<Quota> {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.get(host)?.quota().map(|(quota, _)| quota)
     }
 }
 
@@ -95,18 +119,18 @@ impl Shared {
     }
 }
 
-struct RemoteStore(Arc<Host>);
+struct RemoteStore(Desk);
 
 #[async_trait]
 impl Store for RemoteStore {
     /// The scope says on whose behalf content is held; here the credentials decide that.
     fn repository(&self, _: &Scope, name: &Name) -> Arc<dyn Repository> {
-        Arc::new(RemoteRepository::new(Arc::clone(&self.0), name.clone(), Action::Pull))
+        Arc::new(RemoteRepository::new(self.0.clone(), name.clone(), Action::Pull))
     }
 
     fn writable(&self, _: &Scope, name: &Name) -> Option<Arc<dyn RepositoryMut>> {
         // Everything done to a target asks for the same token, so one request gets it.
-        Some(Arc::new(RemoteRepository::new(Arc::clone(&self.0), name.clone(), Action::Push)))
+        Some(Arc::new(RemoteRepository::new(self.0.clone(), name.clone(), Action::Push)))
     }
 
     async fn repositories(&self, prefix: &str, page: PageRequest) -> Result<Page<RepositoryEntry>> {

@@ -1,31 +1,35 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ferry_oci::{Name, Registry};
 use ferry_store::{Error, Kind};
 use http::{HeaderMap, Method, StatusCode};
 use reqwest::{Body, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::access::Access;
 use crate::auth::{Dealings, Scheme, read_offer};
+use crate::budget::Budget;
 use crate::client::Shared;
 use crate::credential::Identity;
-use crate::error::{Tried, What, answered};
+use crate::error::{Failure, Tried, What, answered};
+use crate::quota::Quota;
 use crate::realm::same_origin;
 use crate::request::{Answer, Request, collect, error_body};
-use crate::retry::Attempts;
-use crate::transport::Hop;
+use crate::stall::Downloads;
+use crate::transport::{Cargo, Hop};
 
 /// For how many repositories it is remembered who asks.
 const MAX_IDENTITIES: usize = 4096;
 
-/// One registry: what was learnt of it, and its budget.
-///
-/// Calls and downloads are counted apart, so that readers of slow streams do not hold up questions. Uploads are not
-/// counted: whoever uploads holds a download as well, and waiting for one of each with the other in hand can lock up.
+/// How long it is believed that nothing of a quota is left.
+const TOLD_FOR: Duration = Duration::from_secs(60);
+
+/// One registry: what was learnt of it, and its budgets, apart for calls, downloads and uploads, so that readers of slow
+/// streams do not hold up questions.
 pub(crate) struct Host {
     pub(crate) shared: Arc<Shared>,
     pub(crate) registry: Registry,
@@ -33,21 +37,28 @@ pub(crate) struct Host {
     scheme: Mutex<Option<Scheme>>,
     identities: Mutex<HashMap<Option<Name>, Arc<Identity>>>,
     no_referrers: AtomicBool,
-    calls: Arc<Semaphore>,
-    downloads: Arc<Semaphore>,
+    quota: Mutex<Option<(Quota, Instant)>>,
+    pub(crate) calls: Arc<Budget>,
+    pub(crate) downloads: Arc<Budget>,
+    pub(crate) uploads: Arc<Budget>,
+    /// What the downloads of now bring.
+    pub(crate) running: Arc<Downloads>,
 }
 
 impl Host {
     pub(crate) fn new(shared: Arc<Shared>, registry: Registry, base: Url) -> Self {
-        let budget = || Arc::new(Semaphore::new(shared.options.connections_per_host.max(1)));
+        let budget = || Budget::new(shared.options.connections_per_host);
         Self {
             registry,
             base,
             scheme: Mutex::default(),
             identities: Mutex::default(),
             no_referrers: AtomicBool::new(false),
+            quota: Mutex::default(),
             calls: budget(),
             downloads: budget(),
+            uploads: budget(),
+            running: Arc::default(),
             shared,
         }
     }
@@ -102,43 +113,37 @@ impl Host {
         self.no_referrers.store(true, Ordering::Relaxed);
     }
 
-    /// Sends a request and reads the answer of at most `limit` bytes; tries again what may pass.
-    pub(crate) async fn call(&self, request: &Request, limit: u64) -> Tried<Answer> {
-        let mut attempts = Attempts::new(&self.shared.options, request.retry);
-        loop {
-            match self.call_once(request, limit).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => attempts.after(failure).await?,
-            }
+    /// Keeps what an answer tells of the registry's quota.
+    pub(crate) fn note_quota(&self, headers: &HeaderMap) {
+        if let Some(quota) = Quota::read(headers) {
+            *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some((quota, Instant::now()));
         }
     }
 
-    async fn call_once(&self, request: &Request, limit: u64) -> Tried<Answer> {
-        let _permit = permit(&self.calls).await;
-        let response = self.exchange(request).await?;
-        collect(&request.what, response, limit, self.shared.transport.idle()).await
+    /// What is left of the registry's quota, if it has told of one, and when it did.
+    pub(crate) fn quota(&self) -> Option<(Quota, Instant)> {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request for content; tries again until its head is there. The permit goes with the body.
-    pub(crate) async fn download(
-        &self,
-        request: &Request,
-    ) -> Tried<(Response, Option<OwnedSemaphorePermit>)> {
-        let mut attempts = Attempts::new(&self.shared.options, request.retry);
-        loop {
-            let permit = permit(&self.downloads).await;
-            match self.exchange(request).await {
-                Ok(response) => return Ok((response, permit)),
-                Err(failure) => {
-                    drop(permit);
-                    attempts.after(failure).await?;
-                }
+    /// Refuses what the registry would refuse, and count, as well.
+    pub(crate) fn check_quota(&self, what: &What) -> Tried<()> {
+        match self.quota() {
+            Some((quota, seen)) if quota.remaining == 0 && seen.elapsed() < TOLD_FOR => {
+                let hours = quota.window.as_secs_f64() / 3600.0;
+                let detail = format!(
+                    "{} allows {} pulls in {hours} hours and none is left; log in for more, or go on later",
+                    self.registry, quota.limit
+                );
+                let after = Some(quota.window);
+                let failure = what.failure(Kind::RateLimited { after }, detail);
+                Err(Failure { retry_after: after, ..failure })
             }
+            _ => Ok(()),
         }
     }
 
     /// One authorized exchange; an answer with an error status is a failure.
-    async fn exchange(&self, request: &Request) -> Tried<Response> {
+    pub(crate) async fn exchange(&self, request: &Request) -> Tried<Response> {
         let what = &request.what;
         let mut dealings = Dealings::new(request.access.clone());
         loop {
@@ -151,6 +156,7 @@ impl Host {
                 url: &request.url,
                 headers: &request.headers,
                 authorization: used.header.as_ref(),
+                cargo: request.cargo,
             };
             let mut response = self.shared.transport.send(hop, &request.body).await?;
             let status = response.status();
@@ -186,6 +192,7 @@ impl Host {
             url: &url,
             headers: &headers,
             authorization: used.header.as_ref(),
+            cargo: Cargo::Content,
         };
         let mut response = self.shared.transport.send_once(&hop, body).await?;
         let status = response.status();
@@ -216,9 +223,4 @@ pub(crate) struct Streaming {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) access: Access,
-}
-
-/// A place in a budget. Budgets are never closed, so there always is one.
-async fn permit(budget: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(budget).acquire_owned().await.ok()
 }

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use url::{Url, form_urlencoded};
 
 use crate::access::Access;
+use crate::desk::Desk;
 use crate::error::{Tried, What};
-use crate::host::Host;
 use crate::read::RemoteRepository;
 use crate::request::{Answer, Request};
 
@@ -44,7 +44,7 @@ impl RemoteRepository {
     }
 }
 
-impl Host {
+impl Desk {
     /// The repositories below `prefix`. The listing knows no prefix, so a page may hold few of them, or none.
     pub(crate) async fn repositories(
         &self,

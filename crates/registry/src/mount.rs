@@ -29,6 +29,7 @@ impl RemoteRepository {
     pub(crate) async fn open_upload(&self, expect: Expect) -> Result<Begun> {
         let subject = expect.digest.map_or_else(|| "a blob".to_owned(), |digest| digest.to_string());
         let what = self.what("upload blob", subject);
+        let place = self.host.upload_place(&what).await?;
         let mut session = None;
         if let Some(digest) = expect.digest {
             // The session of the last question is kept for the upload; the others expire.
@@ -46,7 +47,7 @@ impl RemoteRepository {
             None => self.session(&what).await?,
         };
         let promise = expect.digest.zip(expect.size);
-        Ok(Begun::Upload(Box::new(RemoteUpload::new(self.clone(), what, session, promise))))
+        Ok(Begun::Upload(Box::new(RemoteUpload::new(self.clone(), what, session, promise, place))))
     }
 
     async fn mount(&self, what: &What, digest: &Digest, from: Option<&Name>, mount: &Mount) -> Tried<Asked> {

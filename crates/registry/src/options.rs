@@ -20,8 +20,11 @@ pub struct ClientOptions {
     pub max_backoff: Duration,
     /// The longest pause that a peer may ask for; a longer one is reported as a rate limit.
     pub max_retry_after: Duration,
-    /// How many calls, and how many blob downloads, run at a time per registry.
+    /// How many calls, how many downloads and how many uploads run at a time per registry at most; how many do adapts to
+    /// what the registry bears.
     pub connections_per_host: usize,
+    /// How many bytes of blobs may come in a second, and how many may go, from and to all registries together.
+    pub limit_rate: Option<u64>,
     /// Root certificates to trust beside those of the system, each a PEM bundle.
     pub extra_roots: Vec<Vec<u8>>,
     /// Addresses of hosts that are not looked up; port 0 is the usual one.
@@ -41,6 +44,7 @@ impl Default for ClientOptions {
             max_backoff: Duration::from_secs(10),
             max_retry_after: Duration::from_secs(60),
             connections_per_host: 16,
+            limit_rate: None,
             extra_roots: Vec::new(),
             resolve: Vec::new(),
             allow_networks: Vec::new(),

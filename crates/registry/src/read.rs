@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use ferry_oci::{Algorithm, Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, Name, Reference, media_type};
 use ferry_store::{Blob, ByteRange, Kind, Page, PageRequest, Repository, Resolved, Result, TagEntry};
@@ -8,8 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use crate::access::{Access, Action};
+use crate::desk::Desk;
 use crate::error::{Tried, What};
-use crate::host::Host;
 use crate::request::{Answer, Request, length, plain, text};
 
 /// The header with the digest of what is answered (distribution-spec, "Pulling manifests").
@@ -25,13 +23,13 @@ const MANIFESTS: HeaderValue = HeaderValue::from_static(
 /// A repository of a registry, and what it is opened for.
 #[derive(Clone)]
 pub(crate) struct RemoteRepository {
-    pub(crate) host: Arc<Host>,
+    pub(crate) host: Desk,
     pub(crate) name: Name,
     action: Action,
 }
 
 impl RemoteRepository {
-    pub(crate) fn new(host: Arc<Host>, name: Name, action: Action) -> Self {
+    pub(crate) fn new(host: Desk, name: Name, action: Action) -> Self {
         Self { host, name, action }
     }
 
@@ -64,7 +62,9 @@ impl RemoteRepository {
     pub(crate) async fn fetch(&self, reference: &Reference) -> Tried<Manifest> {
         let what = self.what("read manifest", reference);
         let request = self.manifest_request(what, Method::GET, reference);
+        self.host.check_quota(&request.what)?;
         let answer = self.host.call(&request, MAX_MANIFEST_SIZE).await?;
+        self.host.note_quota(&answer.headers);
         verified(&request.what, reference, answer)
     }
 }
@@ -110,7 +110,10 @@ impl Repository for RemoteRepository {
         let what = self.what("resolve", reference);
         let request = self.manifest_request(what, Method::HEAD, reference);
         let described = match self.host.call(&request, 0).await {
-            Ok(answer) => described(reference, &answer.headers),
+            Ok(answer) => {
+                self.host.note_quota(&answer.headers);
+                described(reference, &answer.headers)
+            }
             Err(failure) if failure.is(StatusCode::METHOD_NOT_ALLOWED) => None,
             Err(failure) => return Err(failure.into()),
         };

@@ -10,7 +10,7 @@ use url::Url;
 use crate::access::Access;
 use crate::error::{Tried, What, broken};
 use crate::retry::Retry;
-use crate::transport::host;
+use crate::transport::{Cargo, host};
 
 /// `Accept` of everything that answers JSON other than manifests; some registries refuse a list of manifest types.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -25,6 +25,7 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     pub(crate) access: Access,
     pub(crate) retry: Retry,
+    pub(crate) cargo: Cargo,
 }
 
 impl Request {
@@ -34,7 +35,16 @@ impl Request {
         if !matches!(method, Method::GET | Method::HEAD) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        Self { what, method, url, headers, body: Bytes::new(), access, retry: Retry::Transient }
+        Self {
+            what,
+            method,
+            url,
+            headers,
+            body: Bytes::new(),
+            access,
+            retry: Retry::Transient,
+            cargo: Cargo::Call,
+        }
     }
 
     /// A request for a list.
@@ -49,6 +59,12 @@ impl Request {
 
     pub(crate) fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// The answer is content.
+    pub(crate) fn content(mut self) -> Self {
+        self.cargo = Cargo::Content;
         self
     }
 

@@ -20,7 +20,7 @@ use crate::credential::{Credential, Identity, Secret};
 use crate::error::{Failure, Tried, What, answered};
 use crate::realm::may_receive_credentials;
 use crate::request::{collect, error_body};
-use crate::transport::{Hop, host};
+use crate::transport::{Cargo, Hop, host};
 
 /// The largest answer of a token server.
 const MAX_ANSWER: u64 = 1024 * 1024;
@@ -161,6 +161,7 @@ impl Shared {
             url: &asked.url,
             headers: &asked.headers,
             authorization: asked.authorization.as_ref(),
+            cargo: Cargo::Call,
         };
         let idle = self.transport.idle();
         // A form holds the secret itself, so it goes to the realm and is not redirected.

@@ -23,10 +23,26 @@ const MAX_REDIRECTS: usize = 5;
 /// Connections to hosts that the user named, and apart from them to hosts learnt from the network, so that a learnt
 /// address is never reached through a connection that was made without a check.
 pub(crate) struct Transport {
-    named: Client,
-    learnt: Client,
+    named: Connections,
+    learnt: Connections,
     guard: Arc<Guard>,
     idle: Duration,
+}
+
+/// Connections for questions, and apart from them for content, which has HTTP/1.1 connections of its own: over HTTP/2 all
+/// blobs of a host would share one TCP connection, its congestion window and the small windows of its server.
+struct Connections {
+    calls: Client,
+    content: Client,
+}
+
+/// What a request carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cargo {
+    /// Little: a question, a manifest, a list.
+    Call,
+    /// The bytes of a blob, in either direction.
+    Content,
 }
 
 /// One request as it goes out, and to whom it belongs.
@@ -41,16 +57,17 @@ pub(crate) struct Hop<'a> {
     pub(crate) url: &'a Url,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) authorization: Option<&'a HeaderValue>,
+    pub(crate) cargo: Cargo,
 }
 
 impl Transport {
     pub(crate) fn new(options: &ClientOptions) -> Result<Self> {
         let guard = Arc::new(Guard::new(options.allow_networks.clone(), &options.resolve));
-        let named = build(options, |builder| {
+        let named = connections(options, |builder| {
             let fixed = options.resolve.iter();
             fixed.fold(builder, |builder, (host, address)| builder.resolve(host, *address))
         })?;
-        let learnt = build(options, |builder| builder.dns_resolver(Arc::clone(&guard)))?;
+        let learnt = connections(options, |builder| builder.dns_resolver(Arc::clone(&guard)))?;
         Ok(Self { named, learnt, guard, idle: options.idle_timeout })
     }
 
@@ -106,7 +123,7 @@ impl Transport {
             return refuse(format!("it refers to {} with a user name", host(url)));
         }
         if url.host() == home.host() || is_loopback(home) && is_loopback(url) {
-            return Ok(&self.named);
+            return Ok(self.named.of(hop.cargo));
         }
         // A literal address is not looked up, so the resolver never sees it.
         let literal = match url.host() {
@@ -118,7 +135,7 @@ impl Transport {
             Some(address) if !self.guard.permits(address) => {
                 refuse(Refused { host: host(url), address }.to_string())
             }
-            _ => Ok(&self.learnt),
+            _ => Ok(self.learnt.of(hop.cargo)),
         }
     }
 }
@@ -144,6 +161,23 @@ pub(crate) fn host(url: &Url) -> String {
         (Some(host), None) => host.to_owned(),
         (None, _) => String::new(),
     }
+}
+
+impl Connections {
+    fn of(&self, cargo: Cargo) -> &Client {
+        match cargo {
+            Cargo::Call => &self.calls,
+            Cargo::Content => &self.content,
+        }
+    }
+}
+
+fn connections(
+    options: &ClientOptions,
+    resolve: impl Fn(ClientBuilder) -> ClientBuilder,
+) -> Result<Connections> {
+    let content = build(options, |builder| resolve(builder).http1_only())?;
+    Ok(Connections { calls: build(options, resolve)?, content })
 }
 
 fn build(options: &ClientOptions, resolve: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client> {

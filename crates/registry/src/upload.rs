@@ -2,6 +2,7 @@
 //! streamed `PATCH` and a `PUT` that closes it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use url::Url;
 
+use crate::budget::Permit;
 use crate::error::{Failure, Tried, What};
 use crate::host::{MAX_RECEIPT, Streaming};
 use crate::mount::location;
@@ -43,6 +45,8 @@ pub(crate) struct RemoteUpload {
     accepted: u64,
     last: Option<Bytes>,
     state: State,
+    /// Kept until the upload ends.
+    _place: Permit,
 }
 
 enum State {
@@ -76,8 +80,10 @@ impl RemoteUpload {
         what: What,
         location: Url,
         promise: Option<(Digest, u64)>,
+        place: Permit,
     ) -> Self {
-        Self { repository, what, location, promise, accepted: 0, last: None, state: State::Open }
+        let state = State::Open;
+        Self { repository, what, location, promise, accepted: 0, last: None, state, _place: place }
     }
 
     fn idle(&self) -> Duration {
@@ -102,7 +108,18 @@ impl RemoteUpload {
         self.state = State::Sending { feed, answer };
     }
 
-    async fn feed(&mut self, bytes: Bytes) -> Result<()> {
+    /// Hands bytes to the request as fast as the rate allows.
+    async fn feed(&mut self, mut bytes: Bytes) -> Result<()> {
+        let shared = Arc::clone(&self.repository.host.shared);
+        while !bytes.is_empty() {
+            let portion = bytes.split_to(bytes.len().min(shared.up.portion()));
+            shared.up.take(portion.len()).await;
+            self.hand_over(portion).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, bytes: Bytes) -> Result<()> {
         if matches!(self.state, State::Open) {
             self.start();
         }

@@ -39,6 +39,14 @@ struct State {
     rules: Mutex<Vec<FaultRule>>,
     requests: Mutex<Vec<Recorded>>,
     auth: Mutex<auth::Guard>,
+    quota: Mutex<Option<Pulls>>,
+}
+
+/// How many manifests may be read, and how many were.
+struct Pulls {
+    limit: u64,
+    window: u64,
+    used: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,6 +100,12 @@ impl FakeRegistry {
     /// Asks for credentials from now on; tokens that were given out before are worthless.
     pub fn require(&self, auth: Auth) {
         lock(&self.state.auth).require(auth);
+    }
+
+    /// From now on at most `limit` manifests can be read in all, which answers announce as Docker Hub's do, for a window
+    /// of so many seconds.
+    pub fn quota(&self, limit: u64, window: u64) {
+        *lock(&self.state.quota) = Some(Pulls { limit, window, used: 0 });
     }
 
     /// Makes every token that was given out worthless.

@@ -105,8 +105,8 @@ impl Copier {
     }
 
     /// Copies many images, several at once, and hands each outcome to `done` as it comes, with the place of its job in
-    /// `jobs`. A job is asked for no sooner than it can begin.
-    pub async fn copy_all(&self, jobs: impl IntoIterator<Item = Job>, mut done: impl FnMut(usize, Outcome)) {
+    /// `jobs`.
+    pub async fn copy_all(&self, jobs: Vec<Job>, mut done: impl FnMut(usize, Outcome)) {
         let images = self.0.images;
         let mut outcomes = stream::iter(jobs.into_iter().enumerate())
             .map(|(place, job)| async move { (place, self.copy(job).await) })

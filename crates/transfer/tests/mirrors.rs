@@ -1,6 +1,6 @@
 //! Mirrors in order, with health.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,8 @@ fn mirror(store: Arc<dyn Store>) -> Mirror {
 
 async fn copy(source: Mirrors) -> (Arc<dyn Store>, Outcome) {
     let target: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let place = |id: &str, store: Arc<dyn Store>| Place { id: id.into(), store, repository: name("team/app") };
+    let place =
+        |id: &str, store: Arc<dyn Store>| Place { id: id.into(), store, repository: name("team/app") };
     let job = Job {
         source: place("source", Arc::new(source)),
         reference: Reference::Tag(tag()),

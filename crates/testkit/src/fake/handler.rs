@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use ferry_oci::{Digest, ErrorBody, ErrorCode};
 use ferry_serve::{Handler, RegistryService, ResponseBody};
 use http::header::{RANGE, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::auth::answer;
@@ -59,7 +59,33 @@ impl Faulty {
         if kind == Kind::Token && !matches!(fault, Some(Fault::Status { .. })) {
             return Ok(lock(&self.state.auth).token(&parts));
         }
-        self.suffer(fault, Request::from_parts(parts, body), wire).await
+        let counted = match kind {
+            Kind::ManifestGet => self.pull(1),
+            Kind::ManifestHead => self.pull(0),
+            _ => None,
+        };
+        if counted.as_ref().is_some_and(|(_, allowed)| !allowed) {
+            let error = ErrorBody { code: ErrorCode::TooManyRequests, message: "pull rate limit".to_owned() };
+            return Ok(refusal(429, None, error.to_json()));
+        }
+        let mut response = self.suffer(fault, Request::from_parts(parts, body), wire).await?;
+        if let Some((headers, _)) = counted {
+            response.headers_mut().extend(headers);
+        }
+        Ok(response)
+    }
+
+    /// Counts a manifest that is read, where there is a quota. Returns what is announced, and whether it is allowed.
+    fn pull(&self, count: u64) -> Option<(HeaderMap, bool)> {
+        let mut quota = lock(&self.state.quota);
+        let pulls = quota.as_mut()?;
+        let allowed = pulls.used + count <= pulls.limit;
+        pulls.used += if allowed { count } else { 0 };
+        let of = |number: u64| HeaderValue::try_from(format!("{number};w={}", pulls.window)).ok();
+        let mut headers = HeaderMap::new();
+        headers.insert("ratelimit-limit", of(pulls.limit)?);
+        headers.insert("ratelimit-remaining", of(pulls.limit - pulls.used)?);
+        Some((headers, allowed))
     }
 
     async fn suffer(
