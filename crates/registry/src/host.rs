@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::client::Shared;
 use crate::credential::Identity;
 use crate::error::{Failure, Tried, What, answered};
+use crate::habit::{Habit, habit_of};
 use crate::quota::Quota;
 use crate::realm::same_origin;
 use crate::request::{Answer, Request, collect, error_body};
@@ -102,6 +103,12 @@ impl Host {
 
     fn identities(&self) -> std::sync::MutexGuard<'_, HashMap<Option<Name>, Arc<Identity>>> {
         self.identities.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the registry takes large blobs.
+    pub(crate) fn habit(&self) -> Habit {
+        let named = self.shared.options.habits.iter().find(|(registry, _)| *registry == self.registry);
+        named.map_or_else(|| habit_of(&self.registry), |(_, habit)| *habit)
     }
 
     /// Whether the registry is known to lack the referrers API.

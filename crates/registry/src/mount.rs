@@ -8,10 +8,12 @@ use url::Url;
 
 use crate::access::Access;
 use crate::error::{Failure, Tried, What};
+use crate::habit::Habit;
 use crate::host::MAX_RECEIPT;
 use crate::read::RemoteRepository;
 use crate::request::{Answer, Request, text};
 use crate::retry::Retry;
+use crate::session::Session;
 use crate::upload::RemoteUpload;
 
 /// What came of asking for a mount.
@@ -46,8 +48,29 @@ impl RemoteRepository {
             Some(session) => session,
             None => self.session(&what).await?,
         };
-        let promise = expect.digest.zip(expect.size);
-        Ok(Begun::Upload(Box::new(RemoteUpload::new(self.clone(), what, session, promise, place))))
+        let session = Session { location: session, promise: expect.digest.zip(expect.size), confirmed: 0 };
+        Ok(Begun::Upload(Box::new(RemoteUpload::new(self.clone(), what, session, place))))
+    }
+
+    /// Goes on with an upload where the registry has got to; `None` if it does not know it any more.
+    pub(crate) async fn resume_upload(&self, mut session: Session) -> Tried<Option<RemoteUpload>> {
+        let subject =
+            session.promise.map_or_else(|| "of a blob".to_owned(), |(digest, _)| digest.to_string());
+        let what = self.what("resume upload", subject);
+        let place = self.host.upload_place(&what).await?;
+        let own_count = session.promise.is_some() && matches!(self.host.habit(), Habit::Chunks(_));
+        if !own_count {
+            let request = Request::new(what.clone(), Method::GET, session.location.clone(), self.access());
+            let answer = match self.host.call(&request, MAX_RECEIPT).await {
+                Ok(answer) => answer,
+                Err(failure) if failure.error.kind().is_transient() => return Err(failure),
+                Err(_) => return Ok(None),
+            };
+            session.confirmed = session.told(&answer.headers);
+            session.location = location(&what, &answer).unwrap_or(session.location);
+        }
+        let too_much = session.promise.is_some_and(|(_, size)| session.confirmed > size);
+        Ok((!too_much).then(|| RemoteUpload::new(self.clone(), what, session, place)))
     }
 
     async fn mount(&self, what: &What, digest: &Digest, from: Option<&Name>, mount: &Mount) -> Tried<Asked> {

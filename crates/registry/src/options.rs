@@ -1,7 +1,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::Network;
+use ferry_oci::Registry;
+
+use crate::{Habit, Network};
 
 /// How a [`crate::Client`] behaves.
 #[derive(Debug, Clone)]
@@ -23,6 +25,12 @@ pub struct ClientOptions {
     /// How many calls, how many downloads and how many uploads run at a time per registry at most; how many do adapts to
     /// what the registry bears.
     pub connections_per_host: usize,
+    /// Blobs of at least so many bytes are uploaded in a way that can be gone on with; smaller ones cost a request less.
+    pub resumable_from: u64,
+    /// How long a request that can be gone on with waits for further bytes before it is ended.
+    pub upload_pause: Duration,
+    /// Registries whose habit is not what their name says.
+    pub habits: Vec<(Registry, Habit)>,
     /// How many bytes of blobs may come in a second, and how many may go, from and to all registries together.
     pub limit_rate: Option<u64>,
     /// Root certificates to trust beside those of the system, each a PEM bundle.
@@ -44,6 +52,9 @@ impl Default for ClientOptions {
             max_backoff: Duration::from_secs(10),
             max_retry_after: Duration::from_secs(60),
             connections_per_host: 16,
+            resumable_from: 16 << 20,
+            upload_pause: Duration::from_secs(5),
+            habits: Vec::new(),
             limit_rate: None,
             extra_roots: Vec::new(),
             resolve: Vec::new(),

@@ -1,7 +1,7 @@
-//! The upload of one blob (distribution-spec, "Pushing blobs"): one `PUT` if its digest and size were promised, else a
-//! streamed `PATCH` and a `PUT` that closes it.
+//! The upload of one blob (distribution-spec, "Pushing blobs"): a small one whose digest and size were promised by one
+//! `PUT`; a large one, or one of which nothing is known, by `PATCH`es that can be gone on with and a `PUT` that closes
+//! them.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,25 +9,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ferry_oci::Digest;
 use ferry_store::{Error, Kind, Result, Upload, UploadToken};
-use futures_util::stream;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::Body;
-use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::budget::Permit;
 use crate::error::{Failure, Tried, What};
+use crate::habit::Habit;
 use crate::host::{MAX_RECEIPT, Streaming};
 use crate::mount::location;
+use crate::outgoing::{Fed, Outgoing};
 use crate::read::{RemoteRepository, announced};
 use crate::request::{Answer, Request};
 use crate::retry::Retry;
+use crate::session::Session;
 
-/// Pieces that wait to be sent; more would only hide a slow peer from whoever writes.
-const WAITING: usize = 4;
 /// How many times the idle time-out a registry may take to answer once it has all the bytes: it may hash or copy them.
 const PATIENCE: u32 = 10;
 /// How long an upload that is given up may hold up whoever gave it up.
@@ -40,8 +38,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) struct RemoteUpload {
     repository: RemoteRepository,
     what: What,
-    location: Url,
-    promise: Option<(Digest, u64)>,
+    session: Session,
+    habit: Habit,
+    /// Bytes that were taken from whoever writes, the last ones included.
     accepted: u64,
     last: Option<Bytes>,
     state: State,
@@ -50,129 +49,140 @@ pub(crate) struct RemoteUpload {
 }
 
 enum State {
-    /// Nothing was sent.
+    /// No request is on its way.
     Open,
-    /// The request is on its way.
-    Sending { feed: mpsc::Sender<Part>, answer: JoinHandle<Tried<Answer>> },
+    /// One is, whose bytes end at the offset if that is known beforehand.
+    Sending { outgoing: Outgoing, end: Option<u64> },
     /// The registry answered before it had everything, or fell silent.
     Over,
-}
-
-/// A piece of a body. A body that ends without `End` breaks the request off.
-enum Part {
-    Bytes(Bytes),
-    End,
-}
-
-fn body(parts: mpsc::Receiver<Part>) -> Body {
-    Body::wrap_stream(stream::try_unfold(parts, |mut parts| async move {
-        match parts.recv().await {
-            Some(Part::Bytes(bytes)) => Ok(Some((bytes, parts))),
-            Some(Part::End) => Ok(None),
-            None => Err(io::Error::other("the upload was given up")),
-        }
-    }))
+    /// The same, and it does not know the upload any more.
+    Gone,
 }
 
 impl RemoteUpload {
-    pub(crate) fn new(
-        repository: RemoteRepository,
-        what: What,
-        location: Url,
-        promise: Option<(Digest, u64)>,
-        place: Permit,
-    ) -> Self {
-        let state = State::Open;
-        Self { repository, what, location, promise, accepted: 0, last: None, state, _place: place }
+    /// Goes on with `session`, of which the registry has what is confirmed.
+    pub(crate) fn new(repository: RemoteRepository, what: What, session: Session, place: Permit) -> Self {
+        let habit = match (&session.promise, repository.host.habit()) {
+            (None, _) => Habit::Stream,
+            (Some((_, size)), _) if *size < repository.host.shared.options.resumable_from => Habit::Whole,
+            (Some(_), habit) => habit,
+        };
+        let accepted = session.confirmed;
+        Self { repository, what, session, habit, accepted, last: None, state: State::Open, _place: place }
     }
 
     fn idle(&self) -> Duration {
         self.repository.host.shared.transport.idle()
     }
 
-    /// Begins the request; its body is fed by [`Self::feed`].
-    fn start(&mut self) {
-        let (feed, parts) = mpsc::channel(WAITING);
-        let octets = HeaderValue::from_static("application/octet-stream");
-        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, octets)]);
-        let (method, url) = match &self.promise {
-            Some((digest, size)) => {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(*size));
-                (Method::PUT, closing(&self.location, digest))
-            }
-            None => (Method::PATCH, self.location.clone()),
-        };
-        let (host, access) = (self.repository.host.clone(), self.repository.access());
-        let sending = Streaming { what: self.what.clone(), method, url, headers, access };
-        let answer = tokio::spawn(async move { host.stream(sending, body(parts)).await });
-        self.state = State::Sending { feed, answer };
+    fn size(&self) -> Option<u64> {
+        self.session.promise.map(|(_, size)| size)
     }
 
-    /// Hands bytes to the request as fast as the rate allows.
-    async fn feed(&mut self, mut bytes: Bytes) -> Result<()> {
+    /// Begins a request at the present offset; its body is fed by [`Self::feed`].
+    fn start(&mut self, from: u64) {
+        let octets = HeaderValue::from_static("application/octet-stream");
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, octets)]);
+        let mut url = self.session.location.clone();
+        let mut method = Method::PATCH;
+        let mut end = None;
+        match (self.habit, self.session.promise) {
+            (Habit::Whole, Some((digest, size))) => {
+                (method, url, end) = (Method::PUT, closing(&url, &digest), Some(size));
+            }
+            (Habit::Chunks(length), Some((_, size))) => {
+                let last = from.saturating_add(length).min(size);
+                let range = format!("{from}-{}", last.saturating_sub(1));
+                headers.extend(HeaderValue::try_from(range).ok().map(|range| (CONTENT_RANGE, range)));
+                end = Some(last);
+            }
+            _ => {}
+        }
+        if let Some(end) = end {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(end - from));
+        }
+        let sending =
+            Streaming { what: self.what.clone(), method, url, headers, access: self.repository.access() };
+        // Of a length that was not announced a request may end early, so that none is held open by a slow source.
+        let pause = self.repository.host.shared.options.upload_pause;
+        let outgoing = Outgoing::start(self.repository.host.clone(), sending, end.is_none().then_some(pause));
+        self.state = State::Sending { outgoing, end };
+    }
+
+    /// Hands bytes that begin at `from` to the registry as fast as the rate allows.
+    async fn feed(&mut self, mut from: u64, mut bytes: Bytes) -> Result<()> {
         let shared = Arc::clone(&self.repository.host.shared);
         while !bytes.is_empty() {
-            let portion = bytes.split_to(bytes.len().min(shared.up.portion()));
-            shared.up.take(portion.len()).await;
-            self.hand_over(portion).await?;
+            if matches!(self.state, State::Open) {
+                self.start(from);
+            }
+            let room = match &self.state {
+                State::Sending { end: Some(end), .. } => usize::try_from(end - from).unwrap_or(usize::MAX),
+                _ => usize::MAX,
+            };
+            let length = bytes.len().min(shared.up.portion()).min(room);
+            shared.up.take(length).await;
+            if self.hand_over(bytes.slice(..length), from).await? {
+                bytes = bytes.slice(length..);
+                from += length as u64;
+                if room == length && matches!(self.habit, Habit::Chunks(_)) {
+                    self.confirm(from).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    async fn hand_over(&mut self, bytes: Bytes) -> Result<()> {
-        if matches!(self.state, State::Open) {
-            self.start();
-        }
+    /// Puts bytes into the body under way. False if that body had ended: it is confirmed now, and they belong into the
+    /// next one.
+    async fn hand_over(&mut self, bytes: Bytes, from: u64) -> Result<bool> {
         let idle = self.idle();
-        let State::Sending { feed, answer } = &mut self.state else {
+        let State::Sending { outgoing, .. } = &mut self.state else {
             return Err(self.what.error(Kind::Unavailable, "the upload is over"));
         };
-        let fed = tokio::select! {
-            biased;
-            answered = &mut *answer => Err(answered),
-            fed = timeout(idle, feed.send(Part::Bytes(bytes))) => match fed {
-                Ok(Ok(())) => Ok(Ok(())),
-                // The body is gone because the request is over: its answer says why.
-                Ok(Err(_)) => Err(answer.await),
-                Err(_) => Ok(Err(())),
-            },
-        };
-        let error = match fed {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(())) => self.what.error(Kind::Stalled, "the registry takes no more bytes"),
-            Err(answered) => match self.outcome(answered) {
-                Ok(_) => self.what.error(Kind::Unavailable, "the registry answered before it had all bytes"),
-                Err(error) => error,
-            },
+        let answered = match timeout(idle, outgoing.feed(bytes)).await {
+            Ok(Fed::Taken) => return Ok(true),
+            Ok(Fed::Ended) => {
+                self.confirm(from).await?;
+                return Ok(false);
+            }
+            Ok(Fed::Answered(answered)) => answered,
+            Err(_) => {
+                self.state = State::Over;
+                return Err(self.what.error(Kind::Stalled, "the registry takes no more bytes"));
+            }
         };
         self.state = State::Over;
-        Err(error)
+        Err(match self.outcome(answered) {
+            Ok(_) => self.what.error(Kind::Unavailable, "the registry answered before it had all bytes"),
+            Err(error) => error,
+        })
+    }
+
+    /// Ends the request under way, whose bytes go up to `offset`: the registry has them once it has answered.
+    async fn confirm(&mut self, offset: u64) -> Result<()> {
+        if matches!(self.state, State::Sending { .. }) {
+            let answer = self.finish().await?;
+            self.session.location = location(&self.what, &answer)?;
+            self.session.confirmed = offset;
+            self.state = State::Open;
+        }
+        Ok(())
     }
 
     /// Ends the body and waits for the answer.
     async fn finish(&mut self) -> Result<Answer> {
         let limit = self.idle() * PATIENCE;
-        let State::Sending { feed, mut answer } = std::mem::replace(&mut self.state, State::Over) else {
+        let State::Sending { outgoing, .. } = std::mem::replace(&mut self.state, State::Over) else {
             return Err(self.what.error(Kind::Unavailable, "the upload is over"));
         };
-        // A registry that has all bytes may answer before it is told that there are no more.
-        let end = async {
-            let _ = feed.send(Part::End).await;
-            std::future::pending::<()>().await;
-        };
-        let answered = async {
-            tokio::select! {
-                answered = &mut answer => Some(answered),
-                () = end => None,
-            }
-        };
-        match timeout(limit, answered).await {
-            Ok(Some(answered)) => self.outcome(answered),
-            Ok(None) | Err(_) => Err(self.what.error(Kind::Stalled, "no answer after all bytes were sent")),
+        match timeout(limit, outgoing.finish()).await {
+            Ok(answered) => self.outcome(answered),
+            Err(_) => Err(self.what.error(Kind::Stalled, "no answer after all bytes were sent")),
         }
     }
 
-    fn outcome(&self, answered: std::result::Result<Tried<Answer>, JoinError>) -> Result<Answer> {
+    fn outcome(&mut self, answered: std::result::Result<Tried<Answer>, JoinError>) -> Result<Answer> {
         match answered {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(self.judged(failure)),
@@ -182,17 +192,18 @@ impl RemoteUpload {
         }
     }
 
-    /// A registry that does not know the upload any more takes a new one.
-    fn judged(&self, failure: Failure) -> Error {
-        if failure.is(StatusCode::NOT_FOUND) {
+    /// A registry that does not know the upload any more, or is not where we are, takes a new one.
+    fn judged(&mut self, failure: Failure) -> Error {
+        if failure.is(StatusCode::NOT_FOUND) || failure.is(StatusCode::RANGE_NOT_SATISFIABLE) {
+            self.state = State::Gone;
             return self.what.error(Kind::Unavailable, failure.error.detail());
         }
         failure.into()
     }
 
     /// Closes an upload whose bytes have all been sent.
-    async fn close(&self, digest: &Digest) -> Result<Answer> {
-        let url = closing(&self.location, digest);
+    async fn close(&mut self, digest: &Digest) -> Result<Answer> {
+        let url = closing(&self.session.location, digest);
         let request = Request::new(self.what.clone(), Method::PUT, url, self.repository.access());
         let closed = self.repository.host.call(&request.retry(Retry::Never), MAX_RECEIPT).await;
         closed.map_err(|failure| self.judged(failure))
@@ -200,12 +211,10 @@ impl RemoteUpload {
 
     /// Breaks off what is being sent and tells the registry, whose answer changes nothing.
     async fn give_up(&mut self) {
-        if let State::Sending { feed, answer } = std::mem::replace(&mut self.state, State::Over) {
-            drop(feed);
-            answer.abort();
-        }
+        self.state = State::Gone;
         let (what, access) = (self.what.clone(), self.repository.access());
-        let request = Request::new(what, Method::DELETE, self.location.clone(), access).retry(Retry::Never);
+        let location = self.session.location.clone();
+        let request = Request::new(what, Method::DELETE, location, access).retry(Retry::Never);
         let _ = timeout(FAREWELL, self.repository.host.call(&request, MAX_RECEIPT)).await;
     }
 
@@ -230,39 +239,48 @@ fn closing(location: &Url, digest: &Digest) -> Url {
 #[async_trait]
 impl Upload for RemoteUpload {
     fn token(&self) -> Option<UploadToken> {
-        None
+        let resumable = self.habit != Habit::Whole && !matches!(self.state, State::Gone);
+        let host = &self.repository.host;
+        resumable.then(|| self.session.token(&host.registry, &self.repository.name))
     }
 
+    /// Ends the request under way, because only its answer confirms anything.
     async fn durable_offset(&mut self) -> Result<u64> {
-        Ok(self.accepted)
+        if self.habit == Habit::Stream {
+            let sent = self.accepted - self.last.as_ref().map_or(0, |last| last.len() as u64);
+            self.confirm(sent).await?;
+            return Ok(self.session.confirmed);
+        }
+        Ok(if self.habit == Habit::Whole { self.accepted } else { self.session.confirmed })
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let accepted = self.accepted + bytes.len() as u64;
-        if let Some((_, size)) = self.promise {
+        let from = self.accepted;
+        let accepted = from + bytes.len() as u64;
+        if let Some(size) = self.size() {
             if accepted > size {
                 let error = self.mismatch(format!("more than the {size} bytes that were promised")).await;
                 return Err(error);
             }
             if accepted == size {
-                if matches!(self.state, State::Open) {
-                    self.start();
+                if matches!(self.state, State::Open) && self.habit == Habit::Whole {
+                    self.start(from);
                 }
                 self.last = Some(bytes);
                 self.accepted = accepted;
                 return Ok(());
             }
         }
-        self.feed(bytes).await?;
+        self.feed(from, bytes).await?;
         self.accepted = accepted;
         Ok(())
     }
 
     async fn commit(mut self: Box<Self>, digest: &Digest) -> Result<()> {
-        let answer = match self.promise {
+        match self.session.promise {
             Some((promised, _)) if promised != *digest => {
                 return Err(self.mismatch(format!("promised as {promised}, committed as {digest}")).await);
             }
@@ -270,20 +288,19 @@ impl Upload for RemoteUpload {
                 let accepted = self.accepted;
                 return Err(self.mismatch(format!("{accepted} bytes instead of {size}")).await);
             }
-            Some(_) => {
-                match self.last.take() {
-                    Some(last) => self.feed(last).await?,
-                    None => self.start(),
-                }
-                self.finish().await?
+            _ => {}
+        }
+        if let Some(last) = self.last.take() {
+            self.feed(self.accepted - last.len() as u64, last).await?;
+        }
+        let answer = if self.habit == Habit::Whole {
+            if matches!(self.state, State::Open) {
+                self.start(0);
             }
-            None => {
-                if matches!(self.state, State::Sending { .. }) {
-                    let answer = self.finish().await?;
-                    self.location = location(&self.what, &answer)?;
-                }
-                self.close(digest).await?
-            }
+            self.finish().await?
+        } else {
+            self.confirm(self.accepted).await?;
+            self.close(digest).await?
         };
         match announced(&answer.headers) {
             Some(claimed) if claimed.algorithm() == digest.algorithm() && claimed != *digest => {
@@ -295,8 +312,13 @@ impl Upload for RemoteUpload {
     }
 
     async fn suspend(mut self: Box<Self>) -> Result<Option<UploadToken>> {
-        self.give_up().await;
-        Ok(None)
+        match self.habit {
+            Habit::Whole => self.give_up().await,
+            Habit::Stream => drop(self.durable_offset().await?),
+            // What was sent of a chunk does not count.
+            Habit::Chunks(_) => self.state = State::Over,
+        }
+        Ok(self.token())
     }
 
     async fn abort(mut self: Box<Self>) -> Result<()> {

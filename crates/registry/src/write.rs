@@ -14,6 +14,7 @@ use crate::host::MAX_RECEIPT;
 use crate::read::{RemoteRepository, announced};
 use crate::referrers::Change;
 use crate::request::Request;
+use crate::session::Session;
 
 /// Says that the registry lists the pushed manifest as a referrer of its subject (distribution-spec, "Pushing Manifests
 /// with Subject").
@@ -25,9 +26,10 @@ impl RepositoryMut for RemoteRepository {
         self.open_upload(expect).await
     }
 
-    /// Uploads to a registry are not resumed.
-    async fn resume(&self, _: &UploadToken) -> Result<Option<Box<dyn Upload>>> {
-        Ok(None)
+    async fn resume(&self, token: &UploadToken) -> Result<Option<Box<dyn Upload>>> {
+        let Some(session) = Session::read(token, &self.host.registry, &self.name) else { return Ok(None) };
+        let upload = self.resume_upload(session).await?;
+        Ok(upload.map(|upload| Box::new(upload) as Box<dyn Upload>))
     }
 
     async fn put_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<Stored> {

@@ -10,13 +10,27 @@ mod fake_registry {
     async fn subject() -> Subject {
         let registry = FakeRegistry::start().await.unwrap();
         let store = client(patient(), Anonymous).registry(&registry.host().unwrap()).unwrap();
-        // Uploads are not resumed yet, and a remote registry is one scope.
-        let can = Capabilities {
-            resumes_uploads: false,
-            exclusive_uploads: false,
-            scopes: false,
-            ..Capabilities::default()
-        };
+        // The uploads of the suite are too small to be gone on with, and a remote registry is one scope.
+        let can = Capabilities { resumes_uploads: false, scopes: false, ..Capabilities::default() };
+        Subject { store, can, guard: Box::new(registry) }
+    }
+
+    ferry_store::contract_tests!(subject);
+}
+
+/// The same with every upload made so that it can be gone on with.
+mod resumable {
+    use ferry_registry::{Anonymous, ClientOptions};
+    use ferry_store::contract::{Capabilities, Subject};
+    use ferry_testkit::fake::FakeRegistry;
+
+    use crate::support::{client, patient};
+
+    async fn subject() -> Subject {
+        let registry = FakeRegistry::start().await.unwrap();
+        let options = ClientOptions { resumable_from: 0, ..patient() };
+        let store = client(options, Anonymous).registry(&registry.host().unwrap()).unwrap();
+        let can = Capabilities { scopes: false, ..Capabilities::default() };
         Subject { store, can, guard: Box::new(registry) }
     }
 
