@@ -9,6 +9,7 @@ mod fake;
 mod peers;
 mod reading;
 mod redirects;
+mod resuming;
 mod retries;
 mod support;
 mod writing;

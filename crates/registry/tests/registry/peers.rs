@@ -216,3 +216,33 @@ async fn docker_registry_asks_for_a_password() {
     let nobody = client(patient(), Anonymous).registry(&registry.host()).unwrap();
     assert_eq!(kind(reader(&nobody).stat(&digest).await), Kind::Unauthorized);
 }
+
+/// `docker-registry` 2.8 goes on with what was ended in order; what broke off is gone, and begins anew.
+#[tokio::test]
+async fn uploads_are_gone_on_with_where_docker_registry_can() {
+    let registry = DockerRegistry::start().await.unwrap();
+    let options = ClientOptions { resumable_from: 0, ..patient() };
+    let store = client(options, Anonymous).registry(&registry.host()).unwrap();
+    let repository = writer(&store);
+    let bytes = content(40, 3_000_000);
+    let mut upload = begin(&repository, &bytes).await;
+    upload.write(bytes.slice(..1_000_000)).await.unwrap();
+    let token = upload.suspend().await.unwrap().unwrap();
+    let mut upload = repository.resume(&token).await.unwrap().unwrap();
+    assert_eq!(upload.durable_offset().await.unwrap(), 1_000_000);
+    upload.write(bytes.slice(1_000_000..)).await.unwrap();
+    upload.commit(&Digest::sha256(&bytes)).await.unwrap();
+    let blob = repository.blob(&Digest::sha256(&bytes), ByteRange::ALL).await.unwrap();
+    assert_eq!(blob.into_bytes().await.unwrap(), bytes);
+
+    let bytes = content(41, 3_000_000);
+    let mut upload = begin(&repository, &bytes).await;
+    upload.write(bytes.slice(..2_000_000)).await.unwrap();
+    let token = upload.token().unwrap();
+    drop(upload);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    if let Some(mut kept) = repository.resume(&token).await.unwrap() {
+        assert_eq!(kept.durable_offset().await.unwrap(), 0, "it kept nothing that it does not know of");
+    }
+    push(&repository, &bytes).await;
+}

@@ -101,19 +101,23 @@ async fn what_was_promised_must_come() {
 
 #[tokio::test]
 async fn what_the_registry_says_reaches_the_writer() {
-    for (status, body, expected) in [
+    let answers = [
         (413, "", Kind::Invalid),
         (507, "", Kind::Full),
         (403, "", Kind::Denied),
         (404, r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#, Kind::Unavailable),
         (401, "", Kind::Unavailable),
-    ] {
+    ];
+    for ((status, body, expected), resumable_from) in
+        answers.into_iter().flat_map(|answer| [(answer, 0), (answer, u64::MAX)])
+    {
         let fake = Fake::start(move |seen| match seen.method {
-            Method::PUT => Reply::new(status).body(body).early(),
+            Method::PUT | Method::PATCH => Reply::new(status).body(body).early(),
             _ => willing(seen),
         })
         .await;
-        let repository = writer(&anonymous(&fake.registry()));
+        let options = ClientOptions { resumable_from, ..quick() };
+        let repository = writer(&client(options, Anonymous).registry(&fake.registry()).unwrap());
         let bytes = content(11, 20_000_000);
         let mut upload = begin(&repository, &bytes).await;
         let mut failed = None;
@@ -134,7 +138,7 @@ async fn what_the_registry_says_reaches_the_writer() {
 #[tokio::test]
 async fn a_registry_that_takes_nothing_is_a_stall() {
     let fake = Fake::start(|seen| match seen.method {
-        Method::PUT => Reply::never(),
+        Method::PUT | Method::PATCH => Reply::never(),
         _ => willing(seen),
     })
     .await;
