@@ -13,7 +13,10 @@ use tokio::process::Child;
 
 use crate::harness::{Ferry, Served, check, push, reader};
 
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 50;
+
+/// Those of the registry.
+const REGISTRY_ROUNDS: usize = 20;
 
 /// Two images whose base layers are large enough to be staged.
 const IMAGES: SetSpec = SetSpec { images: 2, seed: 7, base_size: 18 << 20, own_size: 200_000 };
@@ -64,8 +67,9 @@ fn is_one_of(path: &Path, digests: &BTreeSet<Digest>) -> bool {
     digests.iter().any(|digest| name.contains(&digest.hex()))
 }
 
-/// The extents of a map: lines of START-END after two lines of heading.
+/// The extents of a map: lines of START-END after two lines of heading. The last one may be cut off.
 fn staged_bytes(map: &str) -> u64 {
+    let map = &map[..=map.rfind('\n').unwrap()];
     let length = |line: &str| {
         let (start, end) = line.split_once('-').unwrap();
         end.parse::<u64>().unwrap() - start.parse::<u64>().unwrap()
@@ -87,13 +91,15 @@ async fn a_killed_copy_goes_on_where_it_stopped() {
     for round in 0..ROUNDS {
         let prefix = format!("round{round}/");
         let list = ferry.list(&images, &link.host().to_string(), &target.host(), &prefix);
-        let arguments = ["copy", "--state-dir", "state", "--from-file", list.to_str().unwrap()];
+        // A state of its own, or what was seen in earlier rounds would be mounted.
+        let state = format!("state{round}");
+        let arguments = ["copy", "--state-dir", &state, "--from-file", list.to_str().unwrap()];
         link.reset_stats();
         let mut killed = ferry.command(&arguments).spawn().unwrap();
         until_moved(&link, dice.random_range(1..expected.bytes() * 9 / 10), &mut killed).await;
         killed.kill().await.unwrap();
         link.kill_connections();
-        let finished = finished(&images, &target, &prefix, &ferry.path("state/staging")).await;
+        let finished = finished(&images, &target, &prefix, &ferry.path(&state).join("staging")).await;
         link.reset_stats();
         ferry.run(&arguments).await.ok();
         let fetched = link.stats().bytes_down;
@@ -122,10 +128,12 @@ async fn a_killed_registry_keeps_what_it_has_confirmed() {
     let mut dice = dice();
     let mut target = ferry.serve(&ferry.path("target"), 0).await;
     let port = target.address.port();
-    for round in 0..ROUNDS {
+    for round in 0..REGISTRY_ROUNDS {
         let prefix = format!("round{round}/");
         let list = ferry.list(&images, &link.host().to_string(), &target.host(), &prefix);
-        let arguments = ["copy", "--state-dir", "state", "--from-file", list.to_str().unwrap()];
+        // A state of its own, or what was seen in earlier rounds would be mounted.
+        let state = format!("state{round}");
+        let arguments = ["copy", "--state-dir", &state, "--from-file", list.to_str().unwrap()];
         link.reset_stats();
         let mut copy = ferry.command(&arguments).spawn().unwrap();
         until_moved(&link, dice.random_range(1..expected.bytes() * 9 / 10), &mut copy).await;

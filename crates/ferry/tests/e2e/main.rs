@@ -8,4 +8,5 @@ mod faults;
 mod harness;
 mod kill;
 mod peers;
+mod ranges;
 mod requests;
