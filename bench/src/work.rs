@@ -46,6 +46,19 @@ impl Work {
         Ok(Self { images: (0..images).map(one).collect::<Result<_>>()? })
     }
 
+    /// One image with one layer of `size` bytes that nothing compresses.
+    pub fn layer(size: u64) -> Result<Self> {
+        let layer = Layer::random(7, usize::try_from(size)?);
+        let image = ImageBuilder::new(MediaTypes::Oci).platform("linux/amd64", [layer]).build_single();
+        Ok(Self { images: vec![Named { repository: "bench/layer".parse()?, tag: "v1".parse()?, image }] })
+    }
+
+    /// Every image at one host and at the other.
+    pub fn pairs(&self, from: &str, to: &str) -> Vec<(String, String)> {
+        let at = |host: &str, named: &Named| format!("{host}/{}:{}", named.repository, named.tag);
+        self.images.iter().map(|named| (at(from, named), at(to, named))).collect()
+    }
+
     /// Bytes of all content, shared content once.
     pub fn bytes(&self) -> u64 {
         let blobs: std::collections::BTreeMap<_, _> =

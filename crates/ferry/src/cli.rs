@@ -51,7 +51,7 @@ pub(crate) struct CopyArguments {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) budget: Option<Duration>,
     /// Blobs moved, and connections content is fetched over, at once; 1 to 64
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: u16,
     /// Fetch and send at most so many bytes a second, each way: 500kB, 2MiB
     #[arg(long, value_name = "RATE")]

@@ -92,7 +92,7 @@ impl Warnings {
 }
 
 /// Images walked at once; more would only hold more connections to look things up.
-const MOST_IMAGES: usize = 6;
+const MOST_IMAGES: usize = 16;
 
 /// Stops the run when most of its time is over.
 fn stop_in_time(budget: Duration, stop: CancellationToken) -> JoinHandle<()> {
