@@ -36,7 +36,7 @@ pub(crate) async fn copy(
         jobs.push(job);
     }
     let options = Options {
-        images: settings.jobs.min(MOST_IMAGES),
+        images: (2 * settings.jobs).min(MOST_IMAGES),
         jobs: settings.jobs,
         staging: kept.staging,
         hints: kept.hints,
@@ -92,7 +92,7 @@ impl Warnings {
 }
 
 /// Images walked at once; more would only hold more connections to look things up.
-const MOST_IMAGES: usize = 16;
+const MOST_IMAGES: usize = 32;
 
 /// Stops the run when most of its time is over.
 fn stop_in_time(budget: Duration, stop: CancellationToken) -> JoinHandle<()> {

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 /// With how many a registry is met for the first time.
-const FIRST: usize = 16;
+const FIRST: usize = 24;
 /// Requests that were under way together fail together, which counts once.
 const CUT_EVERY: Duration = Duration::from_secs(1);
 

@@ -52,7 +52,7 @@ impl Default for ClientOptions {
             max_backoff: Duration::from_secs(10),
             max_retry_after: Duration::from_secs(60),
             connections_per_host: 16,
-            resumable_from: 16 << 20,
+            resumable_from: 32 << 20,
             upload_pause: Duration::from_secs(5),
             habits: Vec::new(),
             limit_rate: None,

@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -165,6 +166,8 @@ impl Image {
             }
             let mut needed: Vec<Descriptor> = manifest.children().to_vec();
             needed.extend(manifest.blobs().into_iter().cloned());
+            // What takes longest begins first.
+            needed.sort_by_key(|descriptor| Reverse(descriptor.size));
             stream::iter(needed)
                 .map(|descriptor| Arc::clone(&self).bring(descriptor, depth))
                 .buffer_unordered(ENTRIES)
