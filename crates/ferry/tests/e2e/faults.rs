@@ -1,8 +1,11 @@
 //! Sources and targets that break: a tag is never written over missing or wrong content.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use ferry_oci::Reference;
 use ferry_store::{Kind, Scope, Store};
-use ferry_testkit::fake::{FakeRegistry, Fault, FaultRule};
+use ferry_testkit::fake::{Auth, FakeRegistry, Fault, FaultRule, Kind as Asked};
 use ferry_testkit::images::{NamedImage, SetSpec, image_set};
 
 use crate::harness::{Ferry, Ran, check, writer};
@@ -25,10 +28,14 @@ impl Scene {
         Self { ferry: Ferry::new(), source, target, image }
     }
 
-    async fn copy(&self) -> Ran {
+    fn list(&self) -> PathBuf {
         let [source, target] =
             [&self.source, &self.target].map(|registry| registry.host().unwrap().to_string());
-        let list = self.ferry.list(&self.image, &source, &target, "");
+        self.ferry.list(&self.image, &source, &target, "")
+    }
+
+    async fn copy(&self) -> Ran {
+        let list = self.list();
         self.ferry.run(&["copy", "--from-file", list.to_str().unwrap()]).await
     }
 
@@ -79,10 +86,106 @@ async fn sources_that_break_off_are_gone_on_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sources_that_trickle_or_ask_for_patience_are_given_it() {
+    let limited = |after: Option<&str>| Fault::Status {
+        status: 429,
+        retry_after: after.map(str::to_owned),
+        body: r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#.to_owned(),
+    };
+    for (fault, times) in [
+        (Fault::Trickle { chunk: 30_000, pause: Duration::from_millis(2) }, 4),
+        (limited(Some("1")), 3),
+        (limited(None), 3),
+    ] {
+        let scene = Scene::new().await;
+        scene.source.fail(FaultRule::new(fault.clone()).method("GET").path("/blobs/").times(times));
+        scene.source.fail(FaultRule::new(fault).method("GET").path("/manifests/").times(1));
+        scene.copy().await.ok();
+        scene.assert_heals().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_falls_silent_is_gone_on_with() {
+    let scene = Scene::new().await;
+    let stall = Fault::Stall { after: 3_000_000 };
+    scene.source.fail(FaultRule::new(stall).method("GET").path("/blobs/").times(2));
+    let ran = scene.copy().await.ok();
+    let size: usize = scene.image[0].image.blobs.values().map(|bytes| bytes.len()).sum();
+    let fetched = ran.out.rsplit_once(" fetched").unwrap().0.rsplit_once(", ").unwrap().1;
+    assert_eq!(fetched, format!("{:.1} MB", size as f64 / 1e6), "what had come was kept: {ran:?}");
+    scene.assert_heals().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_under_another_digest_are_not_believed() {
+    let scene = Scene::new().await;
+    scene.source.fail(FaultRule::new(Fault::WrongDigest).method("GET").path("/manifests/").always());
+    assert_eq!(scene.copy().await.code, Some(4));
+    scene.assert_no_tag().await;
+    scene.assert_heals().await;
+}
+
+/// Tokens that end in the middle of a run are renewed, on both sides.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorization_that_ends_in_mid_run_is_renewed() {
+    let scene = Scene::new().await;
+    for registry in [&scene.source, &scene.target] {
+        registry.require(Auth::Bearer { login: None, lifetime: Duration::from_secs(300) });
+    }
+    let trickle = Fault::Trickle { chunk: 60_000, pause: Duration::from_millis(5) };
+    scene.source.fail(FaultRule::new(trickle).method("GET").path("/blobs/").always());
+    scene
+        .source
+        .fail(FaultRule::new(Fault::Truncate { after: 2_000_000 }).method("GET").path("/blobs/").times(2));
+    let expire = async {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            scene.source.expire_tokens();
+            scene.target.expire_tokens();
+        }
+    };
+    let (ran, ()) = tokio::join!(scene.copy(), expire);
+    ran.ok();
+    for registry in [&scene.source, &scene.target] {
+        assert!(registry.count(Asked::Token) > 2, "tokens were renewed");
+        registry.require(Auth::None);
+    }
+    scene.assert_heals().await;
+}
+
+/// Blobs that were confirmed are gone when the manifest comes: everything is asked for once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_loses_a_blob_gets_it_again() {
+    let scene = Scene::new().await;
+    let unknown = r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+    let lost = Fault::Status { status: 404, retry_after: None, body: unknown.to_owned() };
+    scene.target.fail(FaultRule::new(lost).method("PUT").path("/manifests/").times(1));
+    scene.copy().await.ok();
+    assert!(scene.target.count(Asked::BlobHead) > 0, "nothing was trusted any more");
+    scene.assert_heals().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_that_cannot_be_kept_is_no_reason_not_to_copy() {
+    let scene = Scene::new().await;
+    let list = scene.list();
+    let mut command = scene.ferry.command(&["copy", "--from-file", list.to_str().unwrap()]);
+    let output = command.env("HOME", "/proc").output().await.unwrap();
+    let warning = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && warning.contains("--state-dir"), "{warning}");
+    let given = ["copy", "--state-dir", "/proc/ferry", "--from-file", list.to_str().unwrap()];
+    let ran = scene.ferry.run(&given).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    scene.assert_heals().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn targets_that_break_off_are_tried_again() {
     for rule in [
         FaultRule::new(Fault::status(500)).method("PUT").path("/blobs/uploads/").times(2),
         FaultRule::new(Fault::CutRequest { after: 100_000 }).method("PUT").path("/blobs/uploads/").times(2),
+        FaultRule::new(Fault::StaleUpload).method("PUT").path("/blobs/uploads/").times(2),
         FaultRule::new(Fault::status(503)).method("POST").times(2),
         FaultRule::new(Fault::status(503)).method("PUT").path("/manifests/").times(2),
     ] {

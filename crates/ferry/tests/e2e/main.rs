@@ -7,6 +7,7 @@ mod cli;
 mod faults;
 mod harness;
 mod kill;
+mod limits;
 mod peers;
 mod ranges;
 mod requests;
