@@ -2,6 +2,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferry_oci::ErrorCode;
 use ferry_store::Kind;
 use http::StatusCode;
 use reqwest::{Body, Response};
@@ -46,9 +47,15 @@ impl Desk {
             drop(permit);
             match result {
                 Ok(answer) => return Ok(answer),
+                Err(failure) if self.is_about_quota(&failure) => return Err(failure),
                 Err(failure) => attempts.after(failure).await?,
             }
         }
+    }
+
+    /// Whether a refusal means that the registry's quota is used up, which trying again does not change.
+    fn is_about_quota(&self, failure: &Failure) -> bool {
+        failure.code == Some(ErrorCode::TooManyRequests) && self.quota_is_used_up()
     }
 
     async fn call_once(&self, request: &Request, limit: u64) -> Tried<Answer> {

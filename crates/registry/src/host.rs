@@ -127,6 +127,15 @@ impl Host {
         }
     }
 
+    /// Nothing is left of the quota, whatever was told last: answers may overtake each other. False if there is none.
+    pub(crate) fn quota_is_used_up(&self) -> bool {
+        let mut quota = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((quota, seen)) = quota.as_mut() {
+            (quota.remaining, *seen) = (0, Instant::now());
+        }
+        quota.is_some()
+    }
+
     /// What is left of the registry's quota, if it has told of one, and when it did.
     pub(crate) fn quota(&self) -> Option<(Quota, Instant)> {
         *self.quota.lock().unwrap_or_else(PoisonError::into_inner)

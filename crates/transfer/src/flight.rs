@@ -269,7 +269,7 @@ impl Flight {
         let mut memory = Memory::open(&*spool.partial, target).await;
         let mut pauses = Pauses::new(self.run.retry);
         let mut upload = self.earlier(&mut memory, upload).await;
-        let mut reached = 0;
+        let (mut reached, mut in_one_go) = (0, false);
         loop {
             let begun = upload.durable_offset().await.map_err(|error| error.on(Side::Target))?;
             if begun > reached {
@@ -278,8 +278,16 @@ impl Flight {
             }
             let Err(error) = self.send_once(spool, upload, &mut memory, halt).await else { return Ok(()) };
             match (error.side(), error.kind()) {
-                // It kept other bytes than it was sent, or lost some: from now on it gets them in one go.
-                (Some(Side::Target), Kind::DigestMismatch) if begun > 0 => memory.keep(None).await,
+                // It kept other bytes than it was sent, as registries do that take an upload in one request only.
+                (Some(Side::Target), Kind::DigestMismatch) if !in_one_go => {
+                    in_one_go = true;
+                    memory.keep(None).await;
+                    let whole = async {
+                        spool.partial.changed(self.blob.size).await;
+                        Ok(())
+                    };
+                    self.unless_stopped(whole).await?;
+                }
                 _ => self.wait(&mut pauses, error).await?,
             }
             upload = match self.resumed(&mut memory, &mut pauses).await? {

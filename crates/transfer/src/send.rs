@@ -1,6 +1,10 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use ferry_oci::{Descriptor, Hasher};
 use ferry_store::{Error, Kind, Partial, Result, Side, Upload, UploadToken};
+
+use tokio::time::{Instant, timeout};
 
 use crate::reader::Reader;
 
@@ -13,6 +17,13 @@ const HELD_BACK: u64 = 16 * 1024;
 
 /// After so many bytes it is looked whether the upload would now be resumed in another way.
 const LOOK: u64 = 4 << 20;
+
+/// An upload that cannot be gone on with begins when no more than so much is missing,
+const SOON: u64 = 16 << 20;
+/// or when the source will have brought it in so long.
+const AT_MOST: Duration = Duration::from_secs(60);
+/// How often that is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 fn target(error: Error) -> Error {
     error.on(Side::Target)
@@ -71,6 +82,24 @@ impl<'a> Memory<'a> {
     }
 }
 
+/// Waits until sending would not have to wait for the source for long. An upload that cannot be gone on with is one request,
+/// and registries break off those that take too long.
+async fn until_worth_beginning(partial: &dyn Partial, blob: &Descriptor) {
+    let (begun, had) = (Instant::now(), partial.extents().len());
+    while !partial.is_sealed() {
+        let there = partial.extents().len();
+        let rate = (there - had) as f64 / begun.elapsed().as_secs_f64().max(0.1);
+        let left = blob.size - there;
+        if left <= SOON || left as f64 <= rate * AT_MOST.as_secs_f64() {
+            return;
+        }
+        if timeout(LOOK_AGAIN, partial.changed(blob.size)).await.is_ok() {
+            // It is sealed, or discarded.
+            return;
+        }
+    }
+}
+
 /// Sends what an upload lacks of a blob from staging, while it fills; all bytes are out once it is verified.
 pub(crate) async fn send(
     partial: &dyn Partial,
@@ -78,6 +107,9 @@ pub(crate) async fn send(
     blob: &Descriptor,
     memory: &mut Memory<'_>,
 ) -> Result<()> {
+    if upload.token().is_none() {
+        until_worth_beginning(partial, blob).await;
+    }
     let mut at = upload.durable_offset().await.map_err(target)?;
     let mut look_at = at;
     while at < blob.size {

@@ -58,16 +58,23 @@ async fn a_budget_cuts_a_copy_into_runs_that_lose_nothing() {
 async fn a_quota_is_announced_before_it_hurts_and_then_respected() {
     let (ferry, source, target) =
         (Ferry::new(), FakeRegistry::start().await.unwrap(), FakeRegistry::start().await.unwrap());
-    let images = image_set(&SetSpec::small(6, 1));
+    let one = |number: u64| NamedImage {
+        repository: "team/app".parse().unwrap(),
+        tag: format!("v{number}").parse().unwrap(),
+        image: ImageBuilder::new(MediaTypes::Oci)
+            .platform("linux/amd64", [Layer::random(number, 1000)])
+            .build_single(),
+    };
+    let images: Vec<NamedImage> = (0..8).map(one).collect();
     hold(&source, &images).await;
-    source.quota(8, 21600);
+    source.quota(5, 21600);
     let (from, to) = (source.host().unwrap().to_string(), target.host().unwrap().to_string());
     let list = ferry.list(&images, &from, &to, "");
     let ran = ferry.run(&["copy", "--jobs", "1", "--from-file", list.to_str().unwrap()]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("more pulls of its 8 in 6h"), "{ran:?}");
-    assert!(ran.out.contains("allows 8 pulls in 6 hours and none is left"), "{ran:?}");
-    assert!(source.count(Asked::ManifestGet) <= 8 + 2, "what cannot succeed is not asked for");
+    assert!(ran.err.contains("more pulls of its 5 in 6h"), "{ran:?}");
+    assert!(ran.out.contains("allows 5 pulls in 6 hours and none is left"), "{ran:?}");
+    assert!(source.count(Asked::ManifestGet) <= 5 + 2, "what cannot succeed is not asked for");
 }
 
 #[tokio::test(flavor = "multi_thread")]
