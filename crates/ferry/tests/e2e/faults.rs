@@ -147,7 +147,7 @@ async fn authorization_that_ends_in_mid_run_is_renewed() {
     let (ran, ()) = tokio::join!(scene.copy(), expire);
     ran.ok();
     for registry in [&scene.source, &scene.target] {
-        assert!(registry.count(Asked::Token) > 2, "tokens were renewed");
+        assert!(registry.count(Asked::Token) >= 2, "tokens were renewed");
         registry.require(Auth::None);
     }
     scene.assert_heals().await;
