@@ -1,6 +1,6 @@
 //! One exchange with a peer: which connection may be used, who sees the authorization, where redirects may lead.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,9 @@ const MAX_REDIRECTS: usize = 5;
 /// address is never reached through a connection that was made without a check.
 pub(crate) struct Transport {
     named: Connections,
-    learnt: Connections,
+    /// Made when the first of them is needed, which need not be ever.
+    learnt: OnceLock<Option<Connections>>,
+    options: ClientOptions,
     guard: Arc<Guard>,
     idle: Duration,
 }
@@ -67,8 +69,8 @@ impl Transport {
             let fixed = options.resolve.iter();
             fixed.fold(builder, |builder, (host, address)| builder.resolve(host, *address))
         })?;
-        let learnt = connections(options, |builder| builder.dns_resolver(Arc::clone(&guard)))?;
-        Ok(Self { named, learnt, guard, idle: options.idle_timeout })
+        let learnt = OnceLock::new();
+        Ok(Self { named, learnt, options: options.clone(), guard, idle: options.idle_timeout })
     }
 
     /// How long a peer may be silent.
@@ -135,8 +137,18 @@ impl Transport {
             Some(address) if !self.guard.permits(address) => {
                 refuse(Refused { host: host(url), address }.to_string())
             }
-            _ => Ok(self.learnt.of(hop.cargo)),
+            _ => self.learnt().map(|learnt| learnt.of(hop.cargo)).ok_or_else(|| {
+                hop.what.failure(Kind::Invalid, "connections to other hosts cannot be set up")
+            }),
         }
+    }
+
+    fn learnt(&self) -> Option<&Connections> {
+        let make = || {
+            let guarded = connections(&self.options, |builder| builder.dns_resolver(Arc::clone(&self.guard)));
+            guarded.inspect_err(|error| warn!(%error, "no connections to other hosts")).ok()
+        };
+        self.learnt.get_or_init(make).as_ref()
     }
 }
 

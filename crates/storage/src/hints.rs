@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use ferry_oci::{Digest, Name};
 use ferry_store::{Hints, Holding, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlitePool, query, query_scalar};
+use sqlx::{ConnectOptions, QueryBuilder, Sqlite, SqlitePool, query, query_scalar};
 
 use crate::catalog;
 
@@ -21,6 +21,8 @@ const BUSY: Duration = Duration::from_secs(10);
 pub struct FileHints {
     pool: SqlitePool,
     now: i64,
+    /// There was nothing when it was opened, so there is nothing to look up.
+    empty: bool,
 }
 
 impl FileHints {
@@ -49,13 +51,17 @@ impl FileHints {
         .map_err(failed)?;
         let oldest = now.saturating_sub(seconds(EXPIRY));
         query("DELETE FROM holders WHERE seen < $1").bind(oldest).execute(&pool).await.map_err(failed)?;
-        Ok(Self { pool, now })
+        let some = query("SELECT 1 FROM holders LIMIT 1").fetch_optional(&pool).await.map_err(failed)?;
+        Ok(Self { pool, now, empty: some.is_none() })
     }
 }
 
 #[async_trait]
 impl Hints for FileHints {
     async fn holder(&self, store: &str, digest: &Digest) -> Result<Option<Name>> {
+        if self.empty {
+            return Ok(None);
+        }
         let found: sqlx::Result<Option<String>> =
             query_scalar("SELECT repository FROM holders WHERE store = $1 AND digest = $2")
                 .bind(store)
@@ -67,22 +73,20 @@ impl Hints for FileHints {
     }
 
     async fn remember(&self, seen: Vec<Holding>) -> Result<()> {
-        let failed = |e| catalog::error("remember", "who holds blobs", e);
-        let mut writing = self.pool.begin().await.map_err(failed)?;
-        for Holding { store, repository, digest } in seen {
-            query(
-                "INSERT INTO holders (store, digest, repository, seen) VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT (store, digest) DO UPDATE SET repository = excluded.repository, seen = excluded.seen",
-            )
-            .bind(&*store)
-            .bind(digest.to_string())
-            .bind(repository.as_str())
-            .bind(self.now)
-            .execute(&mut *writing)
-            .await
-            .map_err(failed)?;
+        if seen.is_empty() {
+            return Ok(());
         }
-        writing.commit().await.map_err(failed)
+        let mut statement =
+            QueryBuilder::<Sqlite>::new("INSERT INTO holders (store, digest, repository, seen) ");
+        statement.push_values(&seen, |mut row, Holding { store, repository, digest }| {
+            row.push_bind(store.to_string()).push_bind(digest.to_string());
+            row.push_bind(repository.as_str()).push_bind(self.now);
+        });
+        statement.push(
+            " ON CONFLICT (store, digest) DO UPDATE SET repository = excluded.repository, seen = excluded.seen",
+        );
+        let written = statement.build().execute(&self.pool).await;
+        written.map(drop).map_err(|e| catalog::error("remember", "who holds blobs", e))
     }
 
     async fn forget(&self, store: &str, digest: &Digest) -> Result<()> {

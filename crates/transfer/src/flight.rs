@@ -268,15 +268,22 @@ impl Flight {
         let target = format!("{}/{}", self.place.id, self.place.repository);
         let mut memory = Memory::open(&*spool.partial, target).await;
         let mut pauses = Pauses::new(self.run.retry);
-        let mut upload = self.earlier(&mut memory, upload).await;
+        let mut upload = Some(upload);
+        if memory.kept().is_some() {
+            // An earlier run left one. The new one has the place that it needs.
+            if let Some(new) = upload.take() {
+                let _ = new.abort().await;
+            }
+            upload = self.next_upload(&mut memory, &mut pauses).await?;
+        }
         let (mut reached, mut in_one_go) = (0, false);
-        loop {
-            let begun = upload.durable_offset().await.map_err(|error| error.on(Side::Target))?;
+        while let Some(mut opened) = upload {
+            let begun = opened.durable_offset().await.map_err(|error| error.on(Side::Target))?;
             if begun > reached {
                 reached = begun;
                 pauses.reset();
             }
-            let Err(error) = self.send_once(spool, upload, &mut memory, halt).await else { return Ok(()) };
+            let Err(error) = self.send_once(spool, opened, &mut memory, halt).await else { return Ok(()) };
             match (error.side(), error.kind()) {
                 // It kept other bytes than it was sent, as registries do that take an upload in one request only.
                 (Some(Side::Target), Kind::DigestMismatch) if !in_one_go => {
@@ -290,14 +297,9 @@ impl Flight {
                 }
                 _ => self.wait(&mut pauses, error).await?,
             }
-            upload = match self.resumed(&mut memory, &mut pauses).await? {
-                Some(upload) => upload,
-                None => match self.another().await? {
-                    Some(upload) => upload,
-                    None => return Ok(()),
-                },
-            };
+            upload = self.next_upload(&mut memory, &mut pauses).await?;
         }
+        Ok(())
     }
 
     async fn send_once(
@@ -332,23 +334,12 @@ impl Flight {
         }
     }
 
-    /// The upload that an earlier run left, if the target has kept it, instead of the new one.
-    async fn earlier(&self, memory: &mut Memory<'_>, new: Box<dyn Upload>) -> Box<dyn Upload> {
-        let Some(token) = memory.kept().cloned() else { return new };
-        match self.target.resume(&token).await {
-            Ok(Some(kept)) => {
-                let _ = new.abort().await;
-                kept
-            }
-            Ok(None) | Err(_) => {
-                memory.keep(None).await;
-                new
-            }
-        }
-    }
-
-    /// The upload that broke off, if the target has kept it.
-    async fn resumed(&self, memory: &mut Memory<'_>, pauses: &mut Pauses) -> Result<Option<Box<dyn Upload>>> {
+    /// The upload that broke off, if the target has kept it, else another; `None` if the blob turns out to be there.
+    async fn next_upload(
+        &self,
+        memory: &mut Memory<'_>,
+        pauses: &mut Pauses,
+    ) -> Result<Option<Box<dyn Upload>>> {
         while let Some(token) = memory.kept().cloned() {
             match self.unless_stopped(self.target.resume(&token)).await {
                 Ok(Some(upload)) => return Ok(Some(upload)),
@@ -357,7 +348,7 @@ impl Flight {
                 Err(error) => self.wait(pauses, error.on(Side::Target)).await?,
             }
         }
-        Ok(None)
+        self.another().await
     }
 
     /// Waits before the target is tried again, or gives the error back if there is to be no further try.
