@@ -17,6 +17,8 @@ pub struct Retry {
     pub first: Duration,
     /// The longest pause that is not the peer's own wish.
     pub longest: Duration,
+    /// The longest wish of a peer that is granted.
+    pub patience: Duration,
 }
 
 impl Default for Retry {
@@ -27,6 +29,7 @@ impl Default for Retry {
             limited: 8,
             first: Duration::from_millis(200),
             longest: Duration::from_secs(15),
+            patience: Duration::from_secs(120),
         }
     }
 }
@@ -51,6 +54,7 @@ impl Pauses {
     /// How long to wait before trying again after `error`; `None` if that is of no use or the tries are used up.
     pub(crate) fn after(&mut self, error: &Error) -> Option<Duration> {
         let left = match error.kind() {
+            Kind::RateLimited { after: Some(asked) } if asked > self.policy.patience => return None,
             Kind::Unavailable => &mut self.left.unavailable,
             Kind::Stalled => &mut self.left.stalled,
             Kind::RateLimited { .. } => &mut self.left.limited,
@@ -92,5 +96,7 @@ mod tests {
         let limited = error(Kind::RateLimited { after: Some(Duration::from_secs(99)) });
         assert!(pauses.after(&limited).is_some_and(|pause| pause >= Duration::from_secs(99)));
         assert!(pauses.after(&reset).is_some());
+        let hour = Some(Duration::from_secs(3600));
+        assert!(pauses.after(&error(Kind::RateLimited { after: hour })).is_none(), "nobody waits for that");
     }
 }

@@ -18,13 +18,8 @@ use tokio_util::sync::CancellationToken;
 const BIG: usize = 300_000;
 
 fn quick() -> Retry {
-    Retry {
-        unavailable: 3,
-        stalled: 3,
-        limited: 3,
-        first: Duration::from_millis(1),
-        longest: Duration::from_millis(5),
-    }
+    let (first, longest) = (Duration::from_millis(1), Duration::from_millis(5));
+    Retry { unavailable: 3, stalled: 3, limited: 3, first, longest, ..Retry::default() }
 }
 
 fn name(text: &str) -> Name {

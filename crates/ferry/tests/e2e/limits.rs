@@ -1,5 +1,6 @@
 //! Limits of time, room and quota, and other places to read from.
 
+use ferry_oci::Reference;
 use ferry_store::Store;
 use ferry_testkit::fake::{FakeRegistry, Kind as Asked};
 use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage, SetSpec, image_set};
@@ -13,6 +14,57 @@ fn large() -> [NamedImage; 1] {
     let image =
         ImageBuilder::new(MediaTypes::Oci).platform("linux/amd64", [Layer::random(3, SIZE)]).build_single();
     [NamedImage { repository: "team/app".parse().unwrap(), tag: "v1".parse().unwrap(), image }]
+}
+
+/// A source that holds images, and an empty target.
+struct Scene {
+    ferry: Ferry,
+    source: FakeRegistry,
+    target: FakeRegistry,
+    images: Vec<NamedImage>,
+}
+
+impl Scene {
+    async fn new(images: impl Into<Vec<NamedImage>>) -> Self {
+        let (source, target) = (FakeRegistry::start().await.unwrap(), FakeRegistry::start().await.unwrap());
+        let images = images.into();
+        hold(&source, &images).await;
+        Self { ferry: Ferry::new(), source, target, images }
+    }
+
+    fn to(&self) -> String {
+        self.target.host().unwrap().to_string()
+    }
+
+    /// The list of all images, to be copied from `source` under `prefix`.
+    fn list_from(&self, source: &str, prefix: &str) -> String {
+        let list = self.ferry.list(&self.images, source, &self.to(), prefix);
+        list.to_str().unwrap().to_owned()
+    }
+
+    fn list(&self, prefix: &str) -> String {
+        self.list_from(&self.source.host().unwrap().to_string(), prefix)
+    }
+
+    /// Removes from the target what was copied under these prefixes.
+    async fn empty_target(&self, prefixes: &[&str]) {
+        let store = self.target.store();
+        for named in &self.images {
+            for prefix in prefixes {
+                let repository = writer(&*store, &format!("{prefix}{}", named.repository).parse().unwrap());
+                for manifest in &named.image.manifests {
+                    repository.delete_manifest(&Reference::Digest(manifest.digest())).await.unwrap();
+                }
+                for digest in named.image.blobs.keys() {
+                    repository.delete_blob(digest).await.unwrap();
+                }
+            }
+        }
+    }
+
+    async fn check(&self, prefix: &str) {
+        check(&self.images, &self.to(), prefix).await;
+    }
 }
 
 async fn hold(registry: &FakeRegistry, images: &[NamedImage]) {
@@ -56,8 +108,6 @@ async fn a_budget_cuts_a_copy_into_runs_that_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_is_announced_before_it_hurts_and_then_respected() {
-    let (ferry, source, target) =
-        (Ferry::new(), FakeRegistry::start().await.unwrap(), FakeRegistry::start().await.unwrap());
     let one = |number: u64| NamedImage {
         repository: "team/app".parse().unwrap(),
         tag: format!("v{number}").parse().unwrap(),
@@ -65,75 +115,54 @@ async fn a_quota_is_announced_before_it_hurts_and_then_respected() {
             .platform("linux/amd64", [Layer::random(number, 1000)])
             .build_single(),
     };
-    let images: Vec<NamedImage> = (0..8).map(one).collect();
-    hold(&source, &images).await;
-    source.quota(5, 21600);
-    let (from, to) = (source.host().unwrap().to_string(), target.host().unwrap().to_string());
-    let list = ferry.list(&images, &from, &to, "");
-    let ran = ferry.run(&["copy", "--jobs", "1", "--from-file", list.to_str().unwrap()]).await;
+    let scene = Scene::new((0..8).map(one).collect::<Vec<_>>()).await;
+    scene.source.quota(5, 21600);
+    let ran = scene.ferry.run(&["copy", "--jobs", "1", "--from-file", &scene.list("")]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("more pulls of its 5 in 6h"), "{ran:?}");
     assert!(ran.out.contains("allows 5 pulls in 6 hours and none is left"), "{ran:?}");
-    assert!(source.count(Asked::ManifestGet) <= 5 + 2, "what cannot succeed is not asked for");
+    assert!(scene.source.count(Asked::ManifestGet) <= 5 + 2, "what cannot succeed is not asked for");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_mirror_holds_is_not_asked_of_the_registry() {
-    let (ferry, mirror, target) =
-        (Ferry::new(), FakeRegistry::start().await.unwrap(), FakeRegistry::start().await.unwrap());
-    let images = image_set(&SetSpec::small(1, 1));
-    let kept: Vec<NamedImage> = images
-        .iter()
-        .map(|named| NamedImage {
-            repository: format!("hub/{}", named.repository).parse().unwrap(),
-            ..named.clone()
-        })
-        .collect();
-    hold(&mirror, &kept).await;
-    let to = target.host().unwrap().to_string();
-    let list = ferry.list(&images, "127.0.0.1:1", &to, "");
+    let scene = Scene::new(image_set(&SetSpec::small(1, 1))).await;
+    let mirror = FakeRegistry::start().await.unwrap();
+    let mirrored = |named: &NamedImage| {
+        let repository = format!("hub/{}", named.repository).parse().unwrap();
+        NamedImage { repository, ..named.clone() }
+    };
+    hold(&mirror, &scene.images.iter().map(mirrored).collect::<Vec<_>>()).await;
     let named = format!("127.0.0.1:1={}/hub", mirror.host().unwrap());
-    ferry.run(&["copy", "--mirror", &named, "--from-file", list.to_str().unwrap()]).await.ok();
-    check(&images, &to, "").await;
+    let list = scene.list_from("127.0.0.1:1", "");
+    scene.ferry.run(&["copy", "--mirror", &named, "--from-file", &list]).await.ok();
+    scene.check("").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_room_for_staging_blobs_go_through_memory() {
-    let (ferry, source, target) =
-        (Ferry::new(), FakeRegistry::start().await.unwrap(), FakeRegistry::start().await.unwrap());
-    let images = large();
-    hold(&source, &images).await;
-    let (from, to) = (source.host().unwrap().to_string(), target.host().unwrap().to_string());
-    let list = ferry.list(&images, &from, &to, "");
-    let arguments =
-        ["copy", "--spool-limit", "40MB", "--limit-rate", "200MB", "--from-file", list.to_str().unwrap()];
-    ferry.run(&arguments).await.ok();
-    check(&images, &to, "").await;
-    assert!(source.requests().iter().all(|request| request.range.is_none()), "in one go");
+    let scene = Scene::new(large()).await;
+    let limits = ["--spool-limit", "40MB", "--limit-rate", "200MB"];
+    let list = scene.list("");
+    let arguments = [&["copy"][..], &limits, &["--from-file", &list]].concat();
+    scene.ferry.run(&arguments).await.ok();
+    scene.check("").await;
+    assert!(scene.source.requests().iter().all(|request| request.range.is_none()), "in one go");
 }
 
 /// What an earlier run put into another repository is mounted from there, and nothing is lost if it has gone since.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_earlier_runs_saw_is_mounted() {
-    let (ferry, source, target) =
-        (Ferry::new(), FakeRegistry::start().await.unwrap(), FakeRegistry::start().await.unwrap());
-    let images = image_set(&SetSpec::small(1, 1));
-    hold(&source, &images).await;
-    let (from, to) = (source.host().unwrap().to_string(), target.host().unwrap().to_string());
+    let scene = Scene::new(image_set(&SetSpec::small(1, 1))).await;
     for (prefix, fetched_before) in [("one/", false), ("two/", true)] {
-        source.reset_counts();
-        let list = ferry.list(&images, &from, &to, prefix);
-        ferry.run(&["copy", "--from-file", list.to_str().unwrap()]).await.ok();
-        assert_eq!(source.count(Asked::BlobGet) == 0, fetched_before, "{prefix}");
-        check(&images, &to, prefix).await;
+        scene.source.reset_counts();
+        scene.ferry.run(&["copy", "--from-file", &scene.list(prefix)]).await.ok();
+        assert_eq!(scene.source.count(Asked::BlobGet) == 0, fetched_before, "{prefix}");
+        scene.check(prefix).await;
     }
-    let emptied = FakeRegistry::start().await.unwrap();
-    drop(target);
-    // The same state with a registry that knows nothing of it.
-    let link = Link::start(emptied.address(), LinkOptions::default()).await.unwrap();
-    let list = ferry.list(&images, &from, &link.host().to_string(), "three/");
-    ferry.run(&["copy", "--from-file", list.to_str().unwrap()]).await.ok();
-    check(&images, &link.host().to_string(), "three/").await;
+    scene.empty_target(&["one/", "two/"]).await;
+    scene.ferry.run(&["copy", "--from-file", &scene.list("three/")]).await.ok();
+    scene.check("three/").await;
 }
 
 /// Full disks: of the staging, which then does without, and of a target, which gets no tag.
@@ -157,36 +186,23 @@ mod small_disks {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_full_staging_disk_is_done_without() {
-        let (ferry, source, target) =
-            (Ferry::new(), FakeRegistry::start().await.unwrap(), FakeRegistry::start().await.unwrap());
-        let images = large();
-        hold(&source, &images).await;
-        let (from, to) = (source.host().unwrap().to_string(), target.host().unwrap().to_string());
-        let list = ferry.list(&images, &from, &to, "");
-        let state = ferry.path("state");
-        let arguments = [
-            "copy",
-            "--spool-limit",
-            "1GB",
-            "--state-dir",
-            state.to_str().unwrap(),
-            "--from-file",
-            list.to_str().unwrap(),
-        ];
-        let output = on_small_disk(&ferry, &state, &arguments).output().await.unwrap();
+        let scene = Scene::new(large()).await;
+        let state = scene.ferry.path("state");
+        let limits = ["--spool-limit", "1GB", "--state-dir", state.to_str().unwrap()];
+        let list = scene.list("");
+        let arguments = [&["copy"][..], &limits, &["--from-file", &list]].concat();
+        let output = on_small_disk(&scene.ferry, &state, &arguments).output().await.unwrap();
         assert!(output.status.success(), "{output:?}");
-        check(&images, &to, "").await;
+        scene.check("").await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_full_target_gets_no_tag() {
-        let (ferry, source) = (Ferry::new(), FakeRegistry::start().await.unwrap());
-        let images = large();
-        hold(&source, &images).await;
-        let layout = ferry.path("layout");
-        let from = format!("{}/team/app:v1", source.host().unwrap());
+        let scene = Scene::new(large()).await;
+        let layout = scene.ferry.path("layout");
+        let from = format!("{}/team/app:v1", scene.source.host().unwrap());
         let target = format!("oci:{}/images:v1", layout.display());
-        let output = on_small_disk(&ferry, &layout, &["copy", &from, &target]).output().await.unwrap();
+        let output = on_small_disk(&scene.ferry, &layout, &["copy", &from, &target]).output().await.unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(4), "{output:?}");
         assert!(said.contains("no space left"), "{said}");
