@@ -215,21 +215,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_limit_grows_by_one_a_round_and_halves_once_a_second() {
-        let budget = Budget::new(10);
+        let budget = Budget::new(FIRST + 2);
         let permits = take(&budget, FIRST).await;
         for _ in 0..FIRST {
             budget.did_well();
         }
-        assert_eq!(budget.state().limit, 9);
+        assert_eq!(budget.state().limit, FIRST + 1);
         drop(permits);
         for _ in 0..100 {
             budget.did_well();
         }
-        assert_eq!(budget.state().limit, 9, "it was not what held us back");
+        assert_eq!(budget.state().limit, FIRST + 1, "it was not what held us back");
         let now = Instant::now();
         budget.overloaded(now);
         budget.overloaded(now + CUT_EVERY / 2);
-        assert_eq!(budget.state().limit, 4);
+        assert_eq!(budget.state().limit, (FIRST + 1) / 2);
         for second in 1..9 {
             budget.overloaded(now + CUT_EVERY * second);
         }

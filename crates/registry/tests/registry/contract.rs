@@ -30,7 +30,8 @@ mod resumable {
         let registry = FakeRegistry::start().await.unwrap();
         let options = ClientOptions { resumable_from: 0, ..patient() };
         let store = client(options, Anonymous).registry(&registry.host().unwrap()).unwrap();
-        let can = Capabilities { scopes: false, ..Capabilities::default() };
+        // Whose request comes first to the registry is not in our hands.
+        let can = Capabilities { exclusive_uploads: false, scopes: false, ..Capabilities::default() };
         Subject { store, can, guard: Box::new(registry) }
     }
 
