@@ -229,7 +229,7 @@ mod tests {
         let now = Instant::now();
         budget.overloaded(now);
         budget.overloaded(now + CUT_EVERY / 2);
-        assert_eq!(budget.state().limit, (FIRST + 1) / 2);
+        assert_eq!(budget.state().limit, FIRST.div_ceil(2));
         for second in 1..9 {
             budget.overloaded(now + CUT_EVERY * second);
         }
