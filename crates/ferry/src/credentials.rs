@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use docker_credential::{CredentialRetrievalError as Failure, DockerCredential};
-use ferry_oci::{Name, Registry};
-use ferry_registry::{Credential, Credentials, Secret};
+use ferry_oci::Registry;
+use ferry_registry::{Asked, Credential, Credentials, Secret};
 use ferry_store::{Error, Kind, Result};
 
 /// Under which key `docker login` keeps Docker Hub.
@@ -27,12 +27,13 @@ impl DockerLogin {
 
 #[async_trait]
 impl Credentials for DockerLogin {
-    async fn find(&self, registry: &Registry, _repository: Option<&Name>) -> Result<Option<Credential>> {
+    async fn find(&self, asked: &Asked<'_>) -> Result<Vec<Credential>> {
+        let registry = asked.registry;
         let remembered = self.found.lock().ok().and_then(|found| found.get(registry).cloned());
         if let Some(remembered) = remembered {
-            return Ok(remembered);
+            return Ok(remembered.into_iter().collect());
         }
-        let Some(file) = self.file.clone() else { return Ok(None) };
+        let Some(file) = self.file.clone() else { return Ok(Vec::new()) };
         let key = if registry.is_docker_hub() { DOCKER_HUB_KEY.to_owned() } else { registry.to_string() };
         // A helper is a program that may take its time.
         let asked = registry.clone();
@@ -41,7 +42,7 @@ impl Credentials for DockerLogin {
         if let Ok(mut found) = self.found.lock() {
             found.insert(registry.clone(), credential.clone());
         }
-        Ok(credential)
+        Ok(credential.into_iter().collect())
     }
 }
 
@@ -74,29 +75,29 @@ fn failed(registry: &Registry, detail: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn with_config(config: &str, registry: &str) -> Result<Option<Credential>> {
+    fn with_config(config: &str, registry: &str) -> Result<Vec<Credential>> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.json");
         std::fs::write(&path, config).unwrap();
         let registry: Registry = registry.parse().unwrap();
         let login = DockerLogin::new(Some(path));
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(login.find(&registry, None))
+        runtime.block_on(login.find(&Asked { registry: &registry, repository: None, side: None }))
     }
 
     #[test]
     fn logins_are_found_by_registry() {
         let config = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "dXNlcjpwYTpzcw=="},
             "localhost:5000": {"identitytoken": "t", "auth": "dTo="}, "empty.example.com": {}}}"#;
-        match with_config(config, "docker.io").unwrap() {
-            Some(Credential::Password { username, password }) => {
+        match &with_config(config, "docker.io").unwrap()[..] {
+            [Credential::Password { username, password }] => {
                 assert_eq!((username.as_str(), password.expose()), ("user", "pa:ss"));
             }
             other => panic!("{other:?}"),
         }
-        assert!(matches!(with_config(config, "localhost:5000").unwrap(), Some(Credential::IdentityToken(_))));
-        assert!(with_config(config, "quay.io").unwrap().is_none());
-        assert!(with_config(config, "empty.example.com").unwrap().is_none());
+        assert!(matches!(with_config(config, "localhost:5000").unwrap()[..], [Credential::IdentityToken(_)]));
+        assert!(with_config(config, "quay.io").unwrap().is_empty());
+        assert!(with_config(config, "empty.example.com").unwrap().is_empty());
         assert!(with_config("{nonsense", "quay.io").is_err());
     }
 

@@ -1,6 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferry_oci::Name;
+use ferry_store::Side;
+
+use crate::accounts::Purpose;
 
 /// What is done to a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,7 @@ pub(crate) enum Action {
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
     repository: Option<Name>,
+    side: Option<Side>,
     own: String,
     grants: BTreeMap<String, BTreeSet<String>>,
 }
@@ -42,7 +46,18 @@ impl Access {
 
     fn new(repository: Option<Name>, own: String, actions: &[&str]) -> Self {
         let actions = actions.iter().map(|action| (*action).to_owned()).collect();
-        Self { repository, grants: BTreeMap::from([(own.clone(), actions)]), own }
+        Self { repository, side: None, grants: BTreeMap::from([(own.clone(), actions)]), own }
+    }
+
+    /// Access to nothing in particular, which only shows who asks.
+    pub(crate) fn login() -> Self {
+        Self { repository: None, side: None, own: String::new(), grants: BTreeMap::new() }
+    }
+
+    /// The same, on this side of a copy.
+    pub(crate) fn on(mut self, side: Option<Side>) -> Self {
+        self.side = side;
+        self
     }
 
     /// The same, and reading from `name` as a mount does.
@@ -51,9 +66,9 @@ impl Access {
         self
     }
 
-    /// Whose credentials are wanted.
-    pub(crate) fn of(&self) -> Option<&Name> {
-        self.repository.as_ref()
+    /// What credentials are wanted for.
+    pub(crate) fn purpose(&self) -> Purpose {
+        (self.side, self.repository.clone())
     }
 
     /// Adds what a challenge for this very request names beyond it (ACR wants `metadata_read` to list tags). Returns

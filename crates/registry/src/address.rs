@@ -7,6 +7,9 @@ use std::str::FromStr;
 
 use ferry_store::{Error, Kind};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::Url;
+
+use crate::site::{Proxies, Site};
 
 /// A range of addresses: `10.0.0.0/8`, `fd00::/8` or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +81,25 @@ impl std::error::Error for Refused {}
 pub(crate) struct Guard {
     allow: Vec<Network>,
     fixed: HashMap<String, SocketAddr>,
+    proxies: Proxies,
 }
 
 impl Guard {
-    pub(crate) fn new(allow: Vec<Network>, fixed: &[(String, SocketAddr)]) -> Self {
-        Self { allow, fixed: fixed.iter().cloned().collect() }
+    pub(crate) fn new(site: &Site, fixed: &[(String, SocketAddr)]) -> Self {
+        let (allow, proxies) = (site.allow_networks.clone(), site.proxies.clone());
+        Self { allow, fixed: fixed.iter().cloned().collect(), proxies }
+    }
+
+    /// Whether it may be a proxy that looks up the host of `url`, so that its address cannot be checked here.
+    pub(crate) fn leaves_to_proxy(&self, url: &Url) -> bool {
+        let proxy = if url.scheme() == "https" { &self.proxies.https } else { &self.proxies.http };
+        proxy.as_ref().is_some_and(|proxy| proxy.url().scheme() != "socks5")
+    }
+
+    /// Whether somebody configured a proxy of this name. Where it is, is their business.
+    pub(crate) fn is_proxy(&self, host: &str) -> bool {
+        let proxies = [&self.proxies.http, &self.proxies.https];
+        proxies.into_iter().flatten().any(|proxy| proxy.url().host_str() == Some(host))
     }
 
     /// Whether a learnt host may have this address.
@@ -99,6 +116,9 @@ impl Guard {
             Some(address) => vec![*address],
             None => tokio::net::lookup_host((host, 0)).await?.collect(),
         };
+        if self.is_proxy(host) {
+            return Ok(found);
+        }
         let refused = found.first().map(SocketAddr::ip);
         let good: Vec<SocketAddr> = found.into_iter().filter(|found| self.permits(found.ip())).collect();
         match refused {
@@ -167,7 +187,8 @@ mod tests {
     use super::*;
 
     fn guard(allow: &[&str]) -> Guard {
-        Guard::new(allow.iter().map(|text| text.parse().unwrap()).collect(), &[])
+        let allow_networks = allow.iter().map(|text| text.parse().unwrap()).collect();
+        Guard::new(&Site { allow_networks, ..Site::default() }, &[])
     }
 
     #[test]

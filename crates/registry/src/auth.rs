@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ferry_oci::{Challenge, parse_challenges};
+use ferry_oci::{Challenge, Digest, parse_challenges};
 use ferry_store::Kind;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
 use url::Url;
 
 use crate::access::Access;
-use crate::credential::{Credential, Identity, Secret};
+use crate::credential::{Credential, Identity, Secret, anonymous};
 use crate::error::{Tried, What};
 use crate::host::Host;
 use crate::token::{Grant, TokenKey};
@@ -69,7 +69,16 @@ pub(crate) struct Authorization {
     scheme: Option<Scheme>,
     /// Whether it rests on something remembered, so that asking anew may give another.
     remembered: bool,
+    /// Who asks; nobody in particular as long as it is not known what the registry wants.
+    who: Option<Digest>,
     token: Option<(TokenKey, Secret)>,
+}
+
+impl Authorization {
+    /// Who asks.
+    pub(crate) fn who(&self) -> Digest {
+        self.who.unwrap_or_else(|| anonymous().key)
+    }
 }
 
 /// A request's dealings with refusals: what it needs, and a second challenge that it has believed.
@@ -92,18 +101,17 @@ impl Host {
         let Some(scheme) = dealings.on_trial.clone().or_else(|| self.scheme()) else {
             return Ok(Authorization::default());
         };
-        let (identity, remembered) = self.identity(access.of()).await?;
+        let (identity, remembered) = self.identity(access).await?;
+        let known = Authorization { remembered, who: Some(identity.key), ..Authorization::default() };
         match (&scheme, &identity.credential) {
             (Scheme::Basic, Some(Credential::Password { username, password })) => {
                 let header = Some(basic_header(username, password));
-                Ok(Authorization { header, remembered, scheme: Some(scheme), token: None })
+                Ok(Authorization { header, scheme: Some(scheme), ..known })
             }
-            (Scheme::Basic, _) => {
-                Ok(Authorization { remembered, scheme: Some(scheme), ..Authorization::default() })
-            }
+            (Scheme::Basic, _) => Ok(Authorization { scheme: Some(scheme), ..known }),
             (Scheme::Bearer { .. }, Some(Credential::RegistryToken(token))) => {
                 let header = bearer_header(what, token)?;
-                Ok(Authorization { header, remembered, scheme: Some(scheme), token: None })
+                Ok(Authorization { header, scheme: Some(scheme), ..known })
             }
             (Scheme::Bearer { realm, service }, _) => {
                 let grant = Grant { realm, service: service.as_deref(), scopes: access.scopes() };
@@ -122,20 +130,20 @@ impl Host {
         let scheme =
             Some(Scheme::Bearer { realm: grant.realm.clone(), service: grant.service.map(str::to_owned) });
         let key = TokenKey::new(&self.base, identity, &grant);
-        let found =
-            self.shared.tokens.get(&key, || self.shared.fetch_token(&self.base, identity, &grant)).await;
+        let found = self.shared.tokens.get(&key, || self.fetch_token(identity, &grant)).await;
         let (secret, remembered) = match found {
             Ok(found) => found,
             Err(failure) => {
                 if failure.error.kind() == Kind::Unauthorized {
                     // The password may have been changed since; the next request asks for it again.
-                    self.forget_identity(access.of());
+                    self.accounts.forget(&access.purpose());
                 }
                 return Err(failure);
             }
         };
         let header = bearer_header(what, &secret)?;
-        Ok(Authorization { header, scheme, remembered, token: Some((key, secret)) })
+        let who = Some(identity.key);
+        Ok(Authorization { header, scheme, remembered, who, token: Some((key, secret)) })
     }
 
     /// Decides after a refusal whether another attempt can do better. What was remembered is renewed first from the
@@ -149,7 +157,7 @@ impl Host {
     ) -> bool {
         let grew = offer.as_ref().is_some_and(|offer| dealings.access.grow(&offer.scope));
         if used.remembered && !grew {
-            self.forget_identity(dealings.access.of());
+            self.accounts.forget(&dealings.access.purpose());
             if let Some((key, secret)) = &used.token {
                 self.shared.tokens.forget(key, secret).await;
             }
@@ -182,7 +190,7 @@ pub(crate) fn basic_header(username: &str, password: &Secret) -> HeaderValue {
     sensitive(HeaderValue::try_from(format!("Basic {text}")).unwrap_or(HeaderValue::from_static("Basic")))
 }
 
-fn bearer_header(what: &What, token: &Secret) -> Tried<Option<HeaderValue>> {
+pub(crate) fn bearer_header(what: &What, token: &Secret) -> Tried<Option<HeaderValue>> {
     let header = HeaderValue::try_from(format!("Bearer {}", token.expose()));
     header
         .map(|header| Some(sensitive(header)))

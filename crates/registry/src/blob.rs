@@ -166,7 +166,7 @@ impl Body {
 
     /// Waits for the peer, which may be silent only for so long, and not be far slower than its other downloads.
     async fn piece(&mut self) -> Result<Option<Bytes>> {
-        let idle = self.shared.transport.idle();
+        let idle = self.shared.options.idle_timeout;
         let begun = Instant::now();
         let mut counted = Duration::ZERO;
         loop {

@@ -5,20 +5,23 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use async_trait::async_trait;
 use ferry_oci::{Digest, Name, Registry};
 use ferry_store::{
-    Error, Kind, Page, PageRequest, Repository, RepositoryEntry, RepositoryMut, Result, Scope, Store,
+    Error, Kind, Page, PageRequest, Repository, RepositoryEntry, RepositoryMut, Result, Scope, Side, Store,
 };
+use tracing::warn;
 use url::Url;
 
-use crate::access::Action;
+use crate::access::{Access, Action};
 use crate::budget::Lane;
 use crate::desk::Desk;
-use crate::host::Host;
+use crate::error::What;
+use crate::host::{Host, MAX_RECEIPT};
 use crate::pacer::Pacer;
 use crate::quota::Quota;
 use crate::read::RemoteRepository;
+use crate::request::Request;
 use crate::token::Tokens;
 use crate::transport::Transport;
-use crate::{ClientOptions, Credentials};
+use crate::{ClientOptions, Credentials, Site};
 
 /// Talks to registries. One serves a whole process, so that connections, tokens and budgets are shared.
 pub struct Client {
@@ -30,7 +33,8 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) options: ClientOptions,
     pub(crate) credentials: Arc<dyn Credentials>,
-    pub(crate) transport: Transport,
+    /// For registries without a site of their own.
+    transport: Arc<Transport>,
     pub(crate) tokens: Tokens,
     /// How fast content may come and go.
     pub(crate) down: Pacer,
@@ -51,44 +55,79 @@ impl Client {
             let detail = "no rustls crypto provider is installed in this process";
             return Err(Error::new(Kind::Invalid, "set up", "the HTTP client", detail));
         }
-        let transport = Transport::new(&options)?;
+        let transport = Arc::new(Transport::new(&options, &options.usual)?);
         let (tokens, subjects) = (Tokens::default(), Mutex::default());
         let (down, up) = (Pacer::new(options.limit_rate), Pacer::new(options.limit_rate));
         let shared = Arc::new(Shared { options, credentials, transport, tokens, down, up, subjects });
         Ok(Arc::new(Self { shared, hosts: Mutex::default() }))
     }
 
-    /// The registry at `host`, read and written over HTTPS, or over HTTP if it can only be this machine, in the
-    /// background lane. No request is made.
+    /// The registry at `host`, read and written over HTTPS, or over HTTP if it can only be this machine or its site says
+    /// so, in the background lane. No request is made.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] if no URL can name the host (`999.0.0.1`).
+    /// [`Kind::Invalid`] if no URL can name the host (`999.0.0.1`), or a certificate of its site cannot be read.
     pub fn registry(&self, host: &Registry) -> Result<Arc<dyn Store>> {
-        self.registry_for(host, Lane::Background)
+        self.registry_for(host, Lane::Background, None)
     }
 
-    /// The same for the requests of `lane`. Both lanes share connections, tokens and budgets.
+    /// The same for the requests of `lane`, with the accounts for `side`. All lanes and sides share connections, tokens
+    /// and budgets.
     ///
     /// # Errors
     /// As [`Client::registry`].
-    pub fn registry_for(&self, host: &Registry, lane: Lane) -> Result<Arc<dyn Store>> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match hosts.get(host) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let new = Arc::new(Host::new(Arc::clone(&self.shared), host.clone(), base(host)?));
-                hosts.insert(host.clone(), Arc::clone(&new));
-                new
-            }
-        };
-        Ok(Arc::new(RemoteStore(Desk::new(known, lane))))
+    pub fn registry_for(&self, host: &Registry, lane: Lane, side: Option<Side>) -> Result<Arc<dyn Store>> {
+        Ok(Arc::new(RemoteStore(Desk::new(self.host(host)?, lane, side))))
     }
 
-    /// What a registry still allows, as its last answer told it; `None` if it tells of no quota.
+    /// Shows the registry the first of the accounts for it, as `docker login` does, and says whether it looked.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthorized`] if it does not take the account; whatever keeps the registry from being asked.
+    pub async fn log_in(&self, host: &Registry) -> Result<Login> {
+        let host = self.host(host)?;
+        let what = What::new("log in to", &host.registry);
+        let request = Request::list(what, host.url(""), Access::login());
+        let answer = Desk::new(Arc::clone(&host), Lane::Client, None).call(&request, MAX_RECEIPT).await;
+        answer.map_err(Error::from)?;
+        Ok(if host.scheme().is_some() { Login::Accepted } else { Login::NotAsked })
+    }
+
+    fn host(&self, host: &Registry) -> Result<Arc<Host>> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = hosts.get(host) {
+            return Ok(Arc::clone(known));
+        }
+        let options = &self.shared.options;
+        let own = options.sites.get(host);
+        let site = own.unwrap_or(&options.usual);
+        let transport = match own {
+            Some(site) => Arc::new(Transport::new(options, site)?),
+            None => Arc::clone(&self.shared.transport),
+        };
+        if site.tls.accept_any {
+            warn!(registry = %host, "certificates are not checked: whoever is in between can read and change everything");
+        }
+        let base = base(host, site)?;
+        let new = Host::new(Arc::clone(&self.shared), host.clone(), base, (transport, site.habit));
+        Ok(Arc::clone(hosts.entry(host.clone()).or_insert(Arc::new(new))))
+    }
+
+    /// What a registry still allows all accounts for it together, as its answers told it; `None` if it tells of no quota,
+    /// or not yet of every account's.
     pub fn quota(&self, host: &Registry) -> Option<Quota> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.get(host)?.quota().map(|(quota, _)| quota)
+        hosts.get(host)?.accounts.left()
     }
+}
+
+/// What a registry said to a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// It takes the account.
+    Accepted,
+    /// It lets everyone in, so nothing is known of the account.
+    NotAsked,
 }
 
 impl fmt::Debug for Client {
@@ -98,9 +137,9 @@ impl fmt::Debug for Client {
 }
 
 /// Where the API of a registry is. Docker Hub's is not under the name that references use.
-fn base(host: &Registry) -> Result<Url> {
+fn base(host: &Registry, site: &Site) -> Result<Url> {
     let authority = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
-    let scheme = if host.is_loopback() { "http" } else { "https" };
+    let scheme = if site.plain_http.unwrap_or(host.is_loopback()) { "http" } else { "https" };
     Url::parse(&format!("{scheme}://{authority}/v2/"))
         .map_err(|e| Error::new(Kind::Invalid, "address", host, e.to_string()).caused_by(e))
 }
@@ -144,12 +183,17 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_spoken_to_in_the_clear() {
-        let base = |host: &str| base(&host.parse().unwrap()).map(String::from);
+        let base = |host: &str| base(&host.parse().unwrap(), &Site::default()).map(String::from);
         assert_eq!(base("docker.io").unwrap(), "https://registry-1.docker.io/v2/");
         assert_eq!(base("quay.io").unwrap(), "https://quay.io/v2/");
         assert_eq!(base("10.0.0.1:5000").unwrap(), "https://10.0.0.1:5000/v2/");
         assert_eq!(base("localhost:5000").unwrap(), "http://localhost:5000/v2/");
         assert_eq!(base("[::1]:5000").unwrap(), "http://[::1]:5000/v2/");
         assert_eq!(base("999.0.0.1").unwrap_err().kind(), Kind::Invalid);
+        let told = |host: &str, plain| {
+            let site = Site { plain_http: Some(plain), ..Site::default() };
+            super::base(&host.parse().unwrap(), &site).unwrap().scheme().to_owned()
+        };
+        assert_eq!((told("localhost:5000", false), told("10.0.0.1", true)), ("https".into(), "http".into()));
     }
 }

@@ -1,8 +1,9 @@
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use ferry_oci::{Digest, Name, Registry};
-use ferry_store::Result;
+use ferry_store::{Result, Side};
 
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,15 +49,26 @@ pub enum Credential {
     RegistryToken(Secret),
 }
 
+/// What credentials are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// Who demands them.
+    pub registry: &'a Registry,
+    /// The repository that is read or written; `None` for what concerns the whole registry.
+    pub repository: Option<&'a Name>,
+    /// On which side of a copy the registry stands, if that is known.
+    pub side: Option<Side>,
+}
+
 /// Where credentials come from.
 #[async_trait]
 pub trait Credentials: Send + Sync {
-    /// The credential for `repository` of `registry`; `None` to go on anonymously. `repository` is `None` for what
-    /// concerns the whole registry.
+    /// The accounts to use, the preferred one first: the next one is used when the quota of those before it is used up.
+    /// None to go on anonymously.
     ///
     /// Asked only after the registry has demanded authorization, and again after it refused the answer; in between
     /// the answer is remembered.
-    async fn find(&self, registry: &Registry, repository: Option<&Name>) -> Result<Option<Credential>>;
+    async fn find(&self, asked: &Asked<'_>) -> Result<Vec<Credential>>;
 }
 
 /// No credentials for anyone.
@@ -65,8 +77,8 @@ pub struct Anonymous;
 
 #[async_trait]
 impl Credentials for Anonymous {
-    async fn find(&self, _: &Registry, _: Option<&Name>) -> Result<Option<Credential>> {
-        Ok(None)
+    async fn find(&self, _: &Asked<'_>) -> Result<Vec<Credential>> {
+        Ok(Vec::new())
     }
 }
 
@@ -89,6 +101,12 @@ impl Identity {
         };
         Self { credential, key: Digest::sha256(text.as_bytes()) }
     }
+}
+
+/// Nobody in particular.
+pub(crate) fn anonymous() -> Arc<Identity> {
+    static ANONYMOUS: OnceLock<Arc<Identity>> = OnceLock::new();
+    Arc::clone(ANONYMOUS.get_or_init(|| Arc::new(Identity::new(None))))
 }
 
 #[cfg(test)]

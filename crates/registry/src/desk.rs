@@ -2,8 +2,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_oci::ErrorCode;
-use ferry_store::Kind;
+use ferry_store::{Kind, Side};
 use http::StatusCode;
 use reqwest::{Body, Response};
 use tokio::time::Instant;
@@ -17,11 +16,12 @@ use crate::retry::Attempts;
 /// A peer that asks for more patience is asked again after so long: it may have meant only one of us.
 const LONGEST_CLOSED: Duration = Duration::from_secs(600);
 
-/// A registry as requests of one lane see it: every request waits for its place in the registry's budgets.
+/// A registry as requests of one lane and one side see it: every request waits for its place in the registry's budgets.
 #[derive(Clone)]
 pub(crate) struct Desk {
     host: Arc<Host>,
     lane: Lane,
+    pub(crate) side: Option<Side>,
 }
 
 impl Deref for Desk {
@@ -33,8 +33,8 @@ impl Deref for Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(host: Arc<Host>, lane: Lane) -> Self {
-        Self { host, lane }
+    pub(crate) fn new(host: Arc<Host>, lane: Lane, side: Option<Side>) -> Self {
+        Self { host, lane, side }
     }
 
     /// Sends a request and reads the answer of at most `limit` bytes; tries again what may pass.
@@ -47,20 +47,15 @@ impl Desk {
             drop(permit);
             match result {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if self.is_about_quota(&failure) => return Err(failure),
+                Err(failure) if failure.quota => return Err(failure),
                 Err(failure) => attempts.after(failure).await?,
             }
         }
     }
 
-    /// Whether a refusal means that the registry's quota is used up, which trying again does not change.
-    fn is_about_quota(&self, failure: &Failure) -> bool {
-        failure.code == Some(ErrorCode::TooManyRequests) && self.quota_is_used_up()
-    }
-
     async fn call_once(&self, request: &Request, limit: u64) -> Tried<Answer> {
         let response = self.exchange(request).await?;
-        collect(&request.what, response, limit, self.shared.transport.idle()).await
+        collect(&request.what, response, limit, self.transport.idle()).await
     }
 
     /// Sends a request for content; tries again until its head is there. The permit goes with the body.

@@ -47,6 +47,8 @@ pub(crate) struct Failure {
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<ErrorCode>,
     pub(crate) retry_after: Option<Duration>,
+    /// A quota is used up, which trying again does not change.
+    pub(crate) quota: bool,
 }
 
 impl Failure {
@@ -67,7 +69,7 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error: Box::new(error), status: None, code: None, retry_after: None }
+        Self { error: Box::new(error), status: None, code: None, retry_after: None, quota: false }
     }
 }
 
@@ -93,6 +95,7 @@ pub(crate) fn answered(
         status: Some(status),
         code: errors.first().map(|error| error.code),
         retry_after,
+        quota: false,
     }
 }
 

@@ -1,33 +1,26 @@
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use ferry_oci::{Name, Registry};
+use ferry_oci::{Digest, ErrorCode, Registry};
 use ferry_store::{Error, Kind};
 use http::{HeaderMap, Method, StatusCode};
 use reqwest::{Body, Response};
-use tokio::time::Instant;
+use tracing::debug;
 use url::Url;
 
 use crate::access::Access;
+use crate::accounts::Accounts;
 use crate::auth::{Dealings, Scheme, read_offer};
 use crate::budget::Budget;
 use crate::client::Shared;
-use crate::credential::Identity;
+use crate::credential::{Asked, Identity, anonymous};
 use crate::error::{Failure, Tried, What, answered};
 use crate::habit::{Habit, habit_of};
 use crate::quota::Quota;
 use crate::realm::same_origin;
 use crate::request::{Answer, Request, collect, error_body};
 use crate::stall::Downloads;
-use crate::transport::{Cargo, Hop};
-
-/// For how many repositories it is remembered who asks.
-const MAX_IDENTITIES: usize = 4096;
-
-/// How long it is believed that nothing of a quota is left.
-const TOLD_FOR: Duration = Duration::from_secs(60);
+use crate::transport::{Cargo, Hop, Transport};
 
 /// One registry: what was learnt of it, and its budgets, apart for calls, downloads and uploads, so that readers of slow
 /// streams do not hold up questions.
@@ -36,9 +29,10 @@ pub(crate) struct Host {
     pub(crate) registry: Registry,
     pub(crate) base: Url,
     scheme: Mutex<Option<Scheme>>,
-    identities: Mutex<HashMap<Option<Name>, Arc<Identity>>>,
+    pub(crate) accounts: Accounts,
+    pub(crate) transport: Arc<Transport>,
+    habit: Option<Habit>,
     no_referrers: AtomicBool,
-    quota: Mutex<Option<(Quota, Instant)>>,
     pub(crate) calls: Arc<Budget>,
     pub(crate) downloads: Arc<Budget>,
     pub(crate) uploads: Arc<Budget>,
@@ -47,15 +41,21 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(shared: Arc<Shared>, registry: Registry, base: Url) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        registry: Registry,
+        base: Url,
+        (transport, habit): (Arc<Transport>, Option<Habit>),
+    ) -> Self {
         let budget = || Budget::new(shared.options.connections_per_host);
         Self {
             registry,
             base,
             scheme: Mutex::default(),
-            identities: Mutex::default(),
+            accounts: Accounts::default(),
+            transport,
+            habit,
             no_referrers: AtomicBool::new(false),
-            quota: Mutex::default(),
             calls: budget(),
             downloads: budget(),
             uploads: budget(),
@@ -81,34 +81,30 @@ impl Host {
     }
 
     /// Who asks, and whether that was remembered.
-    pub(crate) async fn identity(&self, repository: Option<&Name>) -> Result<(Arc<Identity>, bool), Error> {
-        let key = repository.cloned();
-        let known = self.identities().get(&key).cloned();
-        if let Some(known) = known {
-            return Ok((known, true));
-        }
-        let found = self.shared.credentials.find(&self.registry, repository).await?;
-        let found = Arc::new(Identity::new(found));
-        let mut identities = self.identities();
-        if identities.len() >= MAX_IDENTITIES {
-            identities.clear();
-        }
-        identities.insert(key, Arc::clone(&found));
-        Ok((found, false))
-    }
-
-    pub(crate) fn forget_identity(&self, repository: Option<&Name>) {
-        self.identities().remove(&repository.cloned());
-    }
-
-    fn identities(&self) -> std::sync::MutexGuard<'_, HashMap<Option<Name>, Arc<Identity>>> {
-        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) async fn identity(&self, access: &Access) -> Result<(Arc<Identity>, bool), Error> {
+        let purpose = access.purpose();
+        let known = self.accounts.known(&purpose);
+        let remembered = known.is_some();
+        let accounts = match known {
+            Some(known) => known,
+            None => {
+                let (side, repository) = (purpose.0, purpose.1.as_ref());
+                let asked = Asked { registry: &self.registry, repository, side };
+                let found = self.shared.credentials.find(&asked).await?.into_iter();
+                let mut found: Vec<_> = found.map(|one| Arc::new(Identity::new(Some(one)))).collect();
+                if found.is_empty() {
+                    found.push(anonymous());
+                }
+                self.accounts.remember(purpose, found.clone());
+                found
+            }
+        };
+        Ok((self.accounts.choose(&accounts).unwrap_or_else(anonymous), remembered))
     }
 
     /// How the registry takes large blobs.
     pub(crate) fn habit(&self) -> Habit {
-        let named = self.shared.options.habits.iter().find(|(registry, _)| *registry == self.registry);
-        named.map_or_else(|| habit_of(&self.registry), |(_, habit)| *habit)
+        self.habit.unwrap_or_else(|| habit_of(&self.registry))
     }
 
     /// Whether the registry is known to lack the referrers API.
@@ -120,42 +116,31 @@ impl Host {
         self.no_referrers.store(true, Ordering::Relaxed);
     }
 
-    /// Keeps what an answer tells of the registry's quota.
-    pub(crate) fn note_quota(&self, headers: &HeaderMap) {
-        if let Some(quota) = Quota::read(headers) {
-            *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some((quota, Instant::now()));
-        }
+    /// Refuses what the registry would refuse, and count, as well: none of the accounts may read any more.
+    pub(crate) fn check_quota(&self, what: &What, access: &Access) -> Tried<()> {
+        let accounts = self.accounts.known(&access.purpose()).unwrap_or_else(|| vec![anonymous()]);
+        let used_up = accounts.iter().map(|account| self.accounts.used_up(&account.key));
+        let Some(quota) = used_up.collect::<Option<Vec<Quota>>>().and_then(|mut quotas| quotas.pop()) else {
+            return Ok(());
+        };
+        let hours = quota.window.as_secs_f64() / 3600.0;
+        let detail = format!(
+            "{} allows {} pulls in {hours} hours and none is left; log in for more, or go on later",
+            self.registry, quota.limit
+        );
+        let after = Some(quota.window);
+        let failure = what.failure(Kind::RateLimited { after }, detail);
+        Err(Failure { retry_after: after, quota: true, ..failure })
     }
 
-    /// Nothing is left of the quota, whatever was told last: answers may overtake each other. False if there is none.
-    pub(crate) fn quota_is_used_up(&self) -> bool {
-        let mut quota = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((quota, seen)) = quota.as_mut() {
-            (quota.remaining, *seen) = (0, Instant::now());
+    /// Whether a refusal means that the quota of who asked is used up, and if so whether another account may go on.
+    fn quota_used_up(&self, who: &Digest, failure: &Failure, access: &Access) -> (bool, bool) {
+        if failure.code != Some(ErrorCode::TooManyRequests) || !self.accounts.use_up(who) {
+            return (false, false);
         }
-        quota.is_some()
-    }
-
-    /// What is left of the registry's quota, if it has told of one, and when it did.
-    pub(crate) fn quota(&self) -> Option<(Quota, Instant)> {
-        *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Refuses what the registry would refuse, and count, as well.
-    pub(crate) fn check_quota(&self, what: &What) -> Tried<()> {
-        match self.quota() {
-            Some((quota, seen)) if quota.remaining == 0 && seen.elapsed() < TOLD_FOR => {
-                let hours = quota.window.as_secs_f64() / 3600.0;
-                let detail = format!(
-                    "{} allows {} pulls in {hours} hours and none is left; log in for more, or go on later",
-                    self.registry, quota.limit
-                );
-                let after = Some(quota.window);
-                let failure = what.failure(Kind::RateLimited { after }, detail);
-                Err(Failure { retry_after: after, ..failure })
-            }
-            _ => Ok(()),
-        }
+        let others = self.accounts.known(&access.purpose()).unwrap_or_default();
+        let next = self.accounts.choose(&others);
+        (true, next.is_some_and(|next| self.accounts.used_up(&next.key).is_none()))
     }
 
     /// One authorized exchange; an answer with an error status is a failure.
@@ -174,23 +159,35 @@ impl Host {
                 authorization: used.header.as_ref(),
                 cargo: request.cargo,
             };
-            let mut response = self.shared.transport.send(hop, &request.body).await?;
+            let mut response = self.transport.send(hop, &request.body).await?;
+            let ours = same_origin(response.url(), &self.base);
+            if ours {
+                self.accounts.note(used.who(), response.headers());
+            } else if response.status() == StatusCode::UNAUTHORIZED {
+                response = self.exchange_abroad(request, &response).await?.unwrap_or(response);
+            }
             let status = response.status();
             if status.is_success() {
                 self.let_in(dealings);
                 return Ok(response);
             }
-            let refused = status == StatusCode::UNAUTHORIZED && same_origin(response.url(), &self.base);
-            let body = error_body(what, &mut response, self.shared.transport.idle()).await;
+            let refused = status == StatusCode::UNAUTHORIZED && ours;
+            let body = error_body(what, &mut response, self.transport.idle()).await;
+            let failure = answered(what, &request.method, status, response.headers(), &body);
             if refused {
                 let offer = read_offer(response.headers(), &self.base);
                 if self.refused(used, offer, &mut dealings).await {
                     continue;
                 }
-            } else {
-                self.let_in(dealings);
+                return Err(failure);
             }
-            return Err(answered(what, &request.method, status, response.headers(), &body));
+            let (quota, goes_on) = self.quota_used_up(&used.who(), &failure, &dealings.access);
+            if goes_on {
+                debug!(registry = %self.registry, "a quota is used up, going on with the next account");
+                continue;
+            }
+            self.let_in(dealings);
+            return Err(Failure { quota, ..failure });
         }
     }
 
@@ -210,9 +207,9 @@ impl Host {
             authorization: used.header.as_ref(),
             cargo: Cargo::Content,
         };
-        let mut response = self.shared.transport.send_once(&hop, body).await?;
+        let mut response = self.transport.send_once(&hop, body).await?;
         let status = response.status();
-        let idle = self.shared.transport.idle();
+        let idle = self.transport.idle();
         if status.is_success() {
             return collect(&what, response, MAX_RECEIPT, idle).await;
         }

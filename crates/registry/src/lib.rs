@@ -10,6 +10,7 @@
 //! The process installs a `rustls` crypto provider before it makes a [`Client`].
 
 mod access;
+mod accounts;
 mod address;
 mod auth;
 mod blob;
@@ -18,6 +19,7 @@ mod client;
 mod credential;
 mod desk;
 mod error;
+mod foreign;
 mod habit;
 mod host;
 mod list;
@@ -32,6 +34,7 @@ mod referrers;
 mod request;
 mod retry;
 mod session;
+mod site;
 mod stall;
 mod token;
 mod transport;
@@ -40,8 +43,9 @@ mod write;
 
 pub use address::Network;
 pub use budget::Lane;
-pub use client::Client;
-pub use credential::{Anonymous, Credential, Credentials, Secret};
+pub use client::{Client, Login};
+pub use credential::{Anonymous, Asked, Credential, Credentials, Secret};
 pub use habit::Habit;
 pub use options::ClientOptions;
 pub use quota::Quota;
+pub use site::{Proxies, ProxyUrl, Site, Tls, TlsVersion};

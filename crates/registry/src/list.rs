@@ -55,7 +55,8 @@ impl Desk {
             return Ok(Page { items: Vec::new(), next: None });
         }
         let what = What::new("list repositories of", &self.registry);
-        let request = Request::list(what, paged(self.url("_catalog"), &page), Access::catalog());
+        let request =
+            Request::list(what, paged(self.url("_catalog"), &page), Access::catalog().on(self.side));
         let answer = self.call(&request, MAX_LISTING).await?;
         let names = read_json::<Catalog>(&request.what, &answer)?.repositories.unwrap_or_default();
         let Page { items, next } = cut(names, &page, &answer.headers);

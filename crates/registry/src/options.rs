@@ -1,9 +1,10 @@
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferry_oci::Registry;
 
-use crate::{Habit, Network};
+use crate::Site;
 
 /// How a [`crate::Client`] behaves.
 #[derive(Debug, Clone)]
@@ -29,16 +30,14 @@ pub struct ClientOptions {
     pub resumable_from: u64,
     /// How long a request that can be gone on with waits for further bytes before it is ended.
     pub upload_pause: Duration,
-    /// Registries whose habit is not what their name says.
-    pub habits: Vec<(Registry, Habit)>,
     /// How many bytes of blobs may come in a second, and how many may go, from and to all registries together.
     pub limit_rate: Option<u64>,
-    /// Root certificates to trust beside those of the system, each a PEM bundle.
-    pub extra_roots: Vec<Vec<u8>>,
     /// Addresses of hosts that are not looked up; port 0 is the usual one.
     pub resolve: Vec<(String, SocketAddr)>,
-    /// Networks in which hosts learnt from the network may be although they are not public.
-    pub allow_networks: Vec<Network>,
+    /// How registries are reached that are not among `sites`.
+    pub usual: Site,
+    /// How these registries are reached.
+    pub sites: HashMap<Registry, Site>,
 }
 
 impl Default for ClientOptions {
@@ -54,11 +53,10 @@ impl Default for ClientOptions {
             connections_per_host: 16,
             resumable_from: 32 << 20,
             upload_pause: Duration::from_secs(5),
-            habits: Vec::new(),
             limit_rate: None,
-            extra_roots: Vec::new(),
             resolve: Vec::new(),
-            allow_networks: Vec::new(),
+            usual: Site::default(),
+            sites: HashMap::new(),
         }
     }
 }

@@ -34,7 +34,7 @@ impl RemoteRepository {
     }
 
     pub(crate) fn access(&self) -> Access {
-        Access::repository(&self.name, self.action)
+        Access::repository(&self.name, self.action).on(self.host.side)
     }
 
     /// What is done, to something in this repository.
@@ -62,9 +62,8 @@ impl RemoteRepository {
     pub(crate) async fn fetch(&self, reference: &Reference) -> Tried<Manifest> {
         let what = self.what("read manifest", reference);
         let request = self.manifest_request(what, Method::GET, reference);
-        self.host.check_quota(&request.what)?;
+        self.host.check_quota(&request.what, &request.access)?;
         let answer = self.host.call(&request, MAX_MANIFEST_SIZE).await?;
-        self.host.note_quota(&answer.headers);
         verified(&request.what, reference, answer)
     }
 }
@@ -110,10 +109,7 @@ impl Repository for RemoteRepository {
         let what = self.what("resolve", reference);
         let request = self.manifest_request(what, Method::HEAD, reference);
         let described = match self.host.call(&request, 0).await {
-            Ok(answer) => {
-                self.host.note_quota(&answer.headers);
-                described(reference, &answer.headers)
-            }
+            Ok(answer) => described(reference, &answer.headers),
             Err(failure) if failure.is(StatusCode::METHOD_NOT_ALLOWED) => None,
             Err(failure) => return Err(failure.into()),
         };

@@ -15,9 +15,9 @@ use tracing::warn;
 use url::{Url, form_urlencoded};
 
 use crate::auth::basic_header;
-use crate::client::Shared;
 use crate::credential::{Credential, Identity, Secret};
 use crate::error::{Failure, Tried, What, answered};
+use crate::host::Host;
 use crate::realm::may_receive_credentials;
 use crate::request::{collect, error_body};
 use crate::transport::{Cargo, Hop, host};
@@ -125,15 +125,11 @@ struct TokenAnswer {
     expires_in: Option<u64>,
 }
 
-impl Shared {
+impl Host {
     /// Asks a token server. Credentials go only to a realm that belongs to the registry; to others the request is
     /// anonymous.
-    pub(crate) async fn fetch_token(
-        &self,
-        registry: &Url,
-        identity: &Identity,
-        grant: &Grant<'_>,
-    ) -> Tried<Token> {
+    pub(crate) async fn fetch_token(&self, identity: &Identity, grant: &Grant<'_>) -> Tried<Token> {
+        let registry = &self.base;
         let what = What::new("get a token from", host(grant.realm));
         let credential = identity.credential.as_ref().filter(|_| {
             let trusted = may_receive_credentials(registry, grant.realm);

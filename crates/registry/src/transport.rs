@@ -7,7 +7,8 @@ use bytes::Bytes;
 use ferry_store::{Error, Kind, Result};
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::{Body, Certificate, Client, ClientBuilder, Response, redirect};
+use reqwest::tls::Version;
+use reqwest::{Body, Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, Response, redirect};
 use tokio::time::timeout;
 use tracing::warn;
 use url::{Host, Url};
@@ -16,6 +17,7 @@ use crate::ClientOptions;
 use crate::address::{Guard, Refused};
 use crate::error::{Tried, What, broken};
 use crate::realm::{is_loopback, same_origin};
+use crate::site::{Proxies, Site, Tls, TlsVersion};
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -27,8 +29,8 @@ pub(crate) struct Transport {
     /// Made when the first of them is needed, which need not be ever.
     learnt: OnceLock<Option<Connections>>,
     options: ClientOptions,
+    site: Site,
     guard: Arc<Guard>,
-    idle: Duration,
 }
 
 /// Connections for questions, and apart from them for content, which has HTTP/1.1 connections of its own: over HTTP/2 all
@@ -63,19 +65,21 @@ pub(crate) struct Hop<'a> {
 }
 
 impl Transport {
-    pub(crate) fn new(options: &ClientOptions) -> Result<Self> {
-        let guard = Arc::new(Guard::new(options.allow_networks.clone(), &options.resolve));
-        let named = connections(options, |builder| {
+    /// Connections as `site` wants them.
+    pub(crate) fn new(options: &ClientOptions, site: &Site) -> Result<Self> {
+        let guard = Arc::new(Guard::new(site, &options.resolve));
+        let named = connections(options, site, |builder| {
             let fixed = options.resolve.iter();
-            fixed.fold(builder, |builder, (host, address)| builder.resolve(host, *address))
+            let builder = fixed.fold(builder, |builder, (host, address)| builder.resolve(host, *address));
+            ours(builder, &site.tls)
         })?;
         let learnt = OnceLock::new();
-        Ok(Self { named, learnt, options: options.clone(), guard, idle: options.idle_timeout })
+        Ok(Self { named, learnt, options: options.clone(), site: site.clone(), guard })
     }
 
     /// How long a peer may be silent.
     pub(crate) fn idle(&self) -> Duration {
-        self.idle
+        self.options.idle_timeout
     }
 
     /// Sends a request whose body can be sent again, and follows redirects.
@@ -84,7 +88,7 @@ impl Transport {
         for _ in 0..=MAX_REDIRECTS {
             let step = Hop { url: &url, ..hop };
             let sending = self.send_once(&step, Body::from(body.clone()));
-            let response = timeout(self.idle, sending)
+            let response = timeout(self.idle(), sending)
                 .await
                 .map_err(|_| hop.what.failure(Kind::Stalled, format!("no answer from {}", host(&url))))??;
             match redirected(hop.method, &response) {
@@ -127,6 +131,9 @@ impl Transport {
         if url.host() == home.host() || is_loopback(home) && is_loopback(url) {
             return Ok(self.named.of(hop.cargo));
         }
+        if url.host_str().is_some_and(|name| self.guard.is_proxy(name)) {
+            return refuse(format!("it refers to {}, which is a proxy of ours", host(url)));
+        }
         // A literal address is not looked up, so the resolver never sees it.
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
@@ -137,6 +144,10 @@ impl Transport {
             Some(address) if !self.guard.permits(address) => {
                 refuse(Refused { host: host(url), address }.to_string())
             }
+            None if self.guard.leaves_to_proxy(url) && is_local_name(url) => {
+                let detail = "a name that a proxy must not be asked for; except it from the proxy, and allow its network";
+                refuse(format!("it refers to {}, {detail}", host(url)))
+            }
             _ => self.learnt().map(|learnt| learnt.of(hop.cargo)).ok_or_else(|| {
                 hop.what.failure(Kind::Invalid, "connections to other hosts cannot be set up")
             }),
@@ -145,7 +156,9 @@ impl Transport {
 
     fn learnt(&self) -> Option<&Connections> {
         let make = || {
-            let guarded = connections(&self.options, |builder| builder.dns_resolver(Arc::clone(&self.guard)));
+            let resolver = || Arc::clone(&self.guard);
+            let guarded =
+                connections(&self.options, &self.site, |builder| Ok(builder.dns_resolver(resolver())));
             guarded.inspect_err(|error| warn!(%error, "no connections to other hosts")).ok()
         };
         self.learnt.get_or_init(make).as_ref()
@@ -184,37 +197,50 @@ impl Connections {
     }
 }
 
-fn connections(
-    options: &ClientOptions,
-    resolve: impl Fn(ClientBuilder) -> ClientBuilder,
-) -> Result<Connections> {
-    let content = build(options, |builder| resolve(builder).http1_only())?;
-    Ok(Connections { calls: build(options, resolve)?, content })
+/// What is shown to, and believed of, the registry's own host only.
+fn ours(builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder> {
+    let builder = builder.tls_danger_accept_invalid_certs(tls.accept_any);
+    let Some(identity) = &tls.identity else { return Ok(builder) };
+    // What was read may be a part of a key, so it is not repeated.
+    let unreadable = |_| {
+        let detail = "the client certificate and its key cannot be read as PEM";
+        Error::new(Kind::Invalid, "set up", "the HTTP client", detail)
+    };
+    let identity = Identity::from_pem(identity.expose().as_bytes()).map_err(unreadable)?;
+    Ok(builder.identity(identity))
 }
 
-fn build(options: &ClientOptions, resolve: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client> {
-    let failed = |e: reqwest::Error| {
-        Error::new(Kind::Invalid, "set up", "the HTTP client", e.to_string()).caused_by(e)
-    };
-    let roots: Vec<Certificate> = options
-        .extra_roots
-        .iter()
-        .map(|pem| Certificate::from_pem_bundle(pem))
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(failed)?
-        .concat();
-    let builder = || resolve(basics(options));
-    builder().tls_certs_merge(roots.clone()).build().or_else(|error| {
+fn connections(
+    options: &ClientOptions,
+    site: &Site,
+    special: impl Fn(ClientBuilder) -> Result<ClientBuilder>,
+) -> Result<Connections> {
+    let content = build(site, || special(basics(options, site)?.http1_only()))?;
+    Ok(Connections { calls: build(site, || special(basics(options, site)?))?, content })
+}
+
+fn failed(error: reqwest::Error) -> Error {
+    Error::new(Kind::Invalid, "set up", "the HTTP client", error.to_string()).caused_by(error)
+}
+
+fn build(site: &Site, builder: impl Fn() -> Result<ClientBuilder>) -> Result<Client> {
+    let roots = site.tls.roots.iter().map(|pem| Certificate::from_pem_bundle(pem));
+    let roots = roots.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?.concat();
+    builder()?.tls_certs_merge(roots.clone()).build().or_else(|error| {
         // A system without root certificates can still use loopback and the roots that it was given.
         warn!(%error, "no root certificates of the system");
-        builder().tls_certs_only(roots).build().map_err(failed)
+        builder()?.tls_certs_only(roots).build().map_err(failed)
     })
 }
 
 /// Nothing here limits the time of a whole exchange or of reading: a long upload and a slow reader of our own are no
 /// fault of the peer, so silence is measured where we wait for it.
-fn basics(options: &ClientOptions) -> ClientBuilder {
-    Client::builder()
+fn basics(options: &ClientOptions, site: &Site) -> Result<ClientBuilder> {
+    let oldest = match site.tls.oldest {
+        None | Some(TlsVersion::Tls12) => Version::TLS_1_2,
+        Some(TlsVersion::Tls13) => Version::TLS_1_3,
+    };
+    let builder = Client::builder()
         .user_agent(&options.user_agent)
         .connect_timeout(options.connect_timeout)
         .pool_max_idle_per_host(options.connections_per_host)
@@ -228,4 +254,28 @@ fn basics(options: &ClientOptions) -> ClientBuilder {
         .no_brotli()
         .no_zstd()
         .no_deflate()
+        .tls_version_min(oldest);
+    through(builder, &site.proxies)
+}
+
+/// This machine is never looked for behind a proxy.
+const ITSELF: &str = "localhost,127.0.0.0/8,::1";
+
+fn through(mut builder: ClientBuilder, proxies: &Proxies) -> Result<ClientBuilder> {
+    let except = NoProxy::from_string(&format!("{},{ITSELF}", proxies.except));
+    if let Some(proxy) = &proxies.http {
+        builder = builder.proxy(Proxy::http(proxy.url().clone()).map_err(failed)?.no_proxy(except.clone()));
+    }
+    if let Some(proxy) = &proxies.https {
+        builder = builder.proxy(Proxy::https(proxy.url().clone()).map_err(failed)?.no_proxy(except));
+    }
+    Ok(builder)
+}
+
+/// Whether a name is of the kind that only means something inside a network.
+fn is_local_name(url: &Url) -> bool {
+    let Some(Host::Domain(name)) = url.host() else { return false };
+    let name = name.trim_end_matches('.');
+    let below = |suffix: &str| name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
+    !name.contains('.') || ["localhost", "local", "internal", "lan", "home.arpa"].into_iter().any(below)
 }

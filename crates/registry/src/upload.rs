@@ -72,7 +72,7 @@ impl RemoteUpload {
     }
 
     fn idle(&self) -> Duration {
-        self.repository.host.shared.transport.idle()
+        self.repository.host.transport.idle()
     }
 
     fn size(&self) -> Option<u64> {

@@ -81,7 +81,7 @@ impl RepositoryMut for RemoteRepository {
 
 impl RemoteRepository {
     async fn delete(&self, what: What, path: &str) -> Tried<Removed> {
-        let access = Access::repository(&self.name, Action::Delete);
+        let access = Access::repository(&self.name, Action::Delete).on(self.host.side);
         let request = Request::new(what, Method::DELETE, self.url(path), access);
         match self.host.call(&request, MAX_RECEIPT).await {
             Ok(_) => Ok(Removed::Yes),

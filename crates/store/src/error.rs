@@ -42,7 +42,7 @@ impl Kind {
 }
 
 /// On which side of a transfer an error arose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Where the image comes from.
     Source,

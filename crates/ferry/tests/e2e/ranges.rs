@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ferry_oci::{Reference, Registry};
-use ferry_registry::{Anonymous, Client, ClientOptions};
+use ferry_registry::{Anonymous, Client, ClientOptions, Site, Tls};
 use ferry_storage::{FileStaging, StagingOptions};
 use ferry_store::{MemoryStore, Scope, Store};
 use ferry_testkit::fake::{FakeRegistry, Fault, FaultRule, Kind};
@@ -115,10 +115,11 @@ mod peers {
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let options = RegistryOptions { tls: Some((certificate, key)), ..RegistryOptions::default() };
         let registry = DockerRegistry::start_with(&options).await.unwrap();
-        let roots = vec![made.cert.pem().into_bytes()];
+        let tls = Tls { roots: vec![made.cert.pem().into_bytes()], ..Tls::default() };
+        let usual = Site { tls, ..Site::default() };
         let named = |port: u16| -> Registry { format!("{HOST}:{port}").parse().unwrap() };
         let resolve = vec![(HOST.to_owned(), "127.0.0.1:0".parse().unwrap())];
-        let options = ClientOptions { extra_roots: roots, resolve, ..ClientOptions::default() };
+        let options = ClientOptions { usual, resolve, ..ClientOptions::default() };
         push(&*client(options.clone()).registry(&named(registry.addr().port())).unwrap()).await;
 
         let link = Link::start(registry.addr(), slow_each()).await.unwrap();

@@ -3,10 +3,13 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod accounts;
 mod auth;
 mod contract;
 mod fake;
+mod foreign;
 mod peers;
+mod peers_reached;
 mod reading;
 mod redirects;
 mod resuming;

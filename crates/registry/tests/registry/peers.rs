@@ -28,7 +28,7 @@ impl Tls {
         let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
         fs::write(&certificate, made.cert.pem()).unwrap();
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        let options = RegistryOptions { login: false, tls: Some((certificate, key)) };
+        let options = RegistryOptions { tls: Some((certificate, key)), ..RegistryOptions::default() };
         let registry = DockerRegistry::start_with(&options).await.unwrap();
         Self { registry, certificate: made.cert.pem().into_bytes(), _dir: dir }
     }
@@ -46,7 +46,7 @@ impl Tls {
 #[tokio::test(flavor = "multi_thread")]
 async fn blobs_travel_over_tls() {
     let tls = Tls::start().await;
-    let options = ClientOptions { extra_roots: vec![tls.certificate.clone()], ..tls.options() };
+    let options = ClientOptions { usual: trusting(&tls.certificate), ..tls.options() };
     let store = client(options, Anonymous).registry(&tls.host()).unwrap();
     let bytes = content(20, 5_000_000);
     let digest = push(&writer(&store), &bytes).await;
@@ -205,7 +205,7 @@ async fn images_pushed_at_once_arrive() {
 
 #[tokio::test]
 async fn docker_registry_asks_for_a_password() {
-    let options = RegistryOptions { login: true, tls: None };
+    let options = RegistryOptions { login: true, ..RegistryOptions::default() };
     let registry = DockerRegistry::start_with(&options).await.unwrap();
     let store = client(patient(), password(USER, PASSWORD)).registry(&registry.host()).unwrap();
     let bytes = content(1, 300_000);

@@ -1,7 +1,7 @@
 //! Where a registry may send us, and what we take along.
 
 use ferry_oci::Digest;
-use ferry_registry::{Anonymous, ClientOptions};
+use ferry_registry::{Anonymous, ClientOptions, Proxies, Site};
 use ferry_store::{ByteRange, Kind, Mount};
 
 use crate::fake::{Fake, Reply, Seen};
@@ -69,7 +69,8 @@ async fn an_allowed_network_is_visited() {
         Fake::start(move |_| Reply::new(307).header("location", format!("http://cdn.test:{port}/x"))).await;
     for (allowed, expected) in [(vec![], None), (vec!["127.0.0.0/8".parse().unwrap()], Some(BODY))] {
         let resolve = vec![("cdn.test".to_owned(), cdn.address)];
-        let options = ClientOptions { resolve, allow_networks: allowed, ..quick() };
+        let options =
+            ClientOptions { resolve, usual: Site { allow_networks: allowed, ..Site::default() }, ..quick() };
         let store = client(options, Anonymous).registry(&registry.registry()).unwrap();
         let answer = reader(&store).blob(&digest(), ByteRange::ALL).await;
         match expected {
@@ -78,6 +79,20 @@ async fn an_allowed_network_is_visited() {
         }
     }
     assert_eq!(cdn.seen().len(), 1);
+}
+
+/// Behind a proxy that looks up names itself only the name can be judged.
+#[tokio::test]
+async fn a_proxy_is_not_asked_for_what_is_inside() {
+    for target in ["http://10.0.0.1/x", "http://intranet/x", "http://db.internal/x", "http://proxy.test/x"] {
+        let registry = Fake::start(move |_| Reply::new(307).header("location", target)).await;
+        let proxies = Proxies { http: Some("http://proxy.test:1".parse().unwrap()), ..Proxies::default() };
+        let usual = Site { proxies, ..Site::default() };
+        let store =
+            client(ClientOptions { usual, ..quick() }, Anonymous).registry(&registry.registry()).unwrap();
+        let error = reader(&store).blob(&digest(), ByteRange::ALL).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Denied, "{target}: {error}");
+    }
 }
 
 #[tokio::test]

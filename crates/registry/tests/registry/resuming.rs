@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_oci::Digest;
-use ferry_registry::{Anonymous, ClientOptions, Habit};
+use ferry_registry::{Anonymous, ClientOptions, Habit, Site};
 use ferry_store::{ByteRange, Kind, RepositoryMut, Upload, UploadToken};
 use ferry_testkit::fake::{Auth, FakeRegistry, Fault, FaultRule, Kind as Asked};
 use ferry_testkit::link::{Link, LinkOptions};
@@ -135,9 +135,9 @@ async fn small_blobs_and_some_registries_are_sent_in_one_go() {
     let host = registry.host().unwrap();
     let repository = writer(&client(resumable(), Anonymous).registry(&host).unwrap());
     assert!(begin(&repository, &content(5, 999_999)).await.token().is_none());
-    let habits = vec![(host.clone(), Habit::Whole)];
+    let usual = Site { habit: Some(Habit::Whole), ..Site::default() };
     let repository =
-        writer(&client(ClientOptions { habits, ..resumable() }, Anonymous).registry(&host).unwrap());
+        writer(&client(ClientOptions { usual, ..resumable() }, Anonymous).registry(&host).unwrap());
     let bytes = content(5, SIZE);
     let upload = begin(&repository, &bytes).await;
     assert!(upload.token().is_none());
@@ -169,8 +169,8 @@ fn ecr(received: Arc<AtomicUsize>) -> impl Fn(&Seen) -> Reply {
 async fn where_the_answers_lie_our_own_count_holds() {
     let received = Arc::new(AtomicUsize::new(0));
     let fake = Fake::start(ecr(Arc::clone(&received))).await;
-    let habits = vec![(fake.registry(), Habit::Chunks(1_000_000))];
-    let options = ClientOptions { habits, ..resumable() };
+    let usual = Site { habit: Some(Habit::Chunks(1_000_000)), ..Site::default() };
+    let options = ClientOptions { usual, ..resumable() };
     let repository = writer(&client(options, Anonymous).registry(&fake.registry()).unwrap());
     let bytes = content(6, SIZE - 1);
     let mut upload = begin(&repository, &bytes).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ferry_oci::{Digest, Name, Reference, Registry};
-use ferry_registry::{Anonymous, Client, ClientOptions, Credential, Credentials, Secret};
+use ferry_registry::{Anonymous, Asked, Client, ClientOptions, Credential, Credentials, Secret, Site, Tls};
 use ferry_store::{Begun, Expect, Kind, Mount, Repository, RepositoryMut, Result, Scope, Store, Upload};
 
 pub const NAME: &str = "team/app";
@@ -35,6 +35,11 @@ pub fn client(options: ClientOptions, credentials: impl Credentials + 'static) -
     Client::new(options, Arc::new(credentials)).unwrap()
 }
 
+/// Trusts an authority that the system does not know.
+pub fn trusting(certificate: &[u8]) -> Site {
+    Site { tls: Tls { roots: vec![certificate.to_vec()], ..Tls::default() }, ..Site::default() }
+}
+
 /// A registry read by nobody in particular.
 pub fn anonymous(registry: &Registry) -> Arc<dyn Store> {
     client(quick(), Anonymous).registry(registry).unwrap()
@@ -61,8 +66,8 @@ pub struct Fixed(pub Credential);
 
 #[async_trait]
 impl Credentials for Fixed {
-    async fn find(&self, _: &Registry, _: Option<&Name>) -> Result<Option<Credential>> {
-        Ok(Some(self.0.clone()))
+    async fn find(&self, _: &Asked<'_>) -> Result<Vec<Credential>> {
+        Ok(vec![self.0.clone()])
     }
 }
 
