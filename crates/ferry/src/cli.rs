@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Say more on standard error: -v what is tried again, -vv every request
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// The configuration [default: $FERRY_CONFIG, ~/.config/ferry/ferry.yaml or /etc/ferry/ferry.yaml, if there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -24,6 +27,50 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     Copy(CopyArguments),
     Serve(ServeArguments),
+    Login(LoginArguments),
+    Logout(LogoutArguments),
+    #[command(subcommand)]
+    Config(ConfigVerb),
+}
+
+/// Log in to a registry; the password comes from standard input.
+///
+/// The login is tried, and kept where docker login keeps it, so that docker and podman find it too.
+#[derive(Debug, Args)]
+pub(crate) struct LoginArguments {
+    /// The registry as references name it: docker.io, quay.io, registry.example.com:5000
+    pub(crate) registry: String,
+    /// The user name; asked for on a terminal if it is not given
+    #[arg(short, long)]
+    pub(crate) username: Option<String>,
+    /// Not needed: the password always comes from standard input. Accepted for those used to docker
+    #[arg(long, hide = true)]
+    pub(crate) password_stdin: bool,
+    /// Keep the login in this file [default: $REGISTRY_AUTH_FILE, else $DOCKER_CONFIG/config.json, else
+    /// ~/.docker/config.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+}
+
+/// Forget the login to a registry.
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArguments {
+    /// The registry as references name it
+    pub(crate) registry: String,
+    /// The file that the login is kept in
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+}
+
+/// Look at the configuration, ferry.yaml.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Say whether the configuration is right, or where it is not
+    Check,
+    /// Show the configuration that is in force; secrets are shown as where they come from
+    Show,
+    /// Print the JSON schema of the configuration, for editors
+    Schema,
 }
 
 /// Copy images between registries and OCI layout directories.
@@ -32,7 +79,9 @@ pub(crate) enum Verb {
 /// oci:DIR[:TAG] for an OCI image layout directory. A TARGET without tag gets the tag of the source. All platforms of
 /// an image are copied, byte for byte. A copy that was cut short goes on where it stopped when it is started again.
 ///
-/// Credentials are those of `docker login`. Loopback registries are spoken to in plain HTTP, all others in HTTPS.
+/// Credentials come from FERRY_SOURCE_USERNAME and FERRY_SOURCE_PASSWORD, FERRY_TARGET_USERNAME and
+/// FERRY_TARGET_PASSWORD, from the configuration, or from ferry login, docker login and podman login. Loopback
+/// registries are spoken to in plain HTTP, all others in HTTPS, unless the configuration says otherwise.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct CopyArguments {
@@ -72,10 +121,10 @@ pub(crate) struct CopyArguments {
 pub(crate) struct ServeArguments {
     /// The directory that holds the images; created if missing
     #[arg(long, value_name = "DIR")]
-    pub(crate) storage: PathBuf,
-    /// The address and port to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
-    pub(crate) listen: String,
+    pub(crate) storage: Option<PathBuf>,
+    /// The address and port to listen on; port 0 takes a free one [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
     /// Allow an address that others can reach, although anyone there may then push and delete
     #[arg(long)]
     pub(crate) open: bool,

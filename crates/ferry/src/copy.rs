@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Environment;
+use crate::config::Registries;
 use crate::endpoint::Endpoint;
 use crate::exit::{self, Exit};
 use crate::report::{self, Summary};
@@ -23,11 +24,12 @@ const RESERVE: Duration = Duration::from_secs(10);
 /// Runs `ferry copy`.
 pub(crate) async fn copy(
     settings: Copy,
+    registries: Registries,
     environment: Environment,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let mut stores = Stores::new(&settings, &environment)?;
+    let mut stores = Stores::new(&settings, registries, environment)?;
     let kept = Kept::open(&settings).await?;
     let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
     for pair in settings.pairs {

@@ -62,9 +62,9 @@ pub(crate) fn hint(error: &Error, registry: Option<&str>) -> Option<String> {
     let side = error.side();
     Some(match (error.kind(), registry) {
         (Kind::Unauthorized | Kind::Denied, Some(registry)) if side == Some(Side::Source) => {
-            format!("the image is private or does not exist; if it is private: docker login {registry}")
+            format!("the image is private or does not exist; if it is private: ferry login {registry}")
         }
-        (Kind::Unauthorized, Some(registry)) => format!("log in first: docker login {registry}"),
+        (Kind::Unauthorized, Some(registry)) => format!("log in first: ferry login {registry}"),
         (Kind::Denied, Some(registry)) => {
             format!(
                 "the account used for {registry} may not write there, or the repository has to be created first"
@@ -97,7 +97,7 @@ pub(crate) fn hint(error: &Error, registry: Option<&str>) -> Option<String> {
 pub(crate) fn quota(registry: &Registry, quota: &Quota, images: u64) -> String {
     format!(
         "{registry} allows {} more pulls of its {} in {}, and {images} images are left; \
-         a login (docker login {registry}) may allow more",
+         a login (ferry login {registry}) may allow more",
         quota.remaining,
         quota.limit,
         humantime::format_duration(quota.window)
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn hints_name_the_registry() {
         let error = Error::new(Kind::Unauthorized, "push manifest", "x", "").on(Side::Target);
-        assert_eq!(hint(&error, Some("quay.io")).unwrap(), "log in first: docker login quay.io");
+        assert_eq!(hint(&error, Some("quay.io")).unwrap(), "log in first: ferry login quay.io");
         assert!(hint(&Error::new(Kind::Invalid, "x", "y", ""), None).is_none());
     }
 }

@@ -5,11 +5,13 @@
 //! `exit` turns errors into words for people and exit codes.
 
 mod cli;
+mod config;
 mod copy;
 mod credentials;
 mod endpoint;
 mod environment;
 mod exit;
+mod remote;
 mod report;
 mod serve;
 mod settings;
@@ -23,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use environment::Environment;
 
-use cli::{Arguments, Verb};
+use cli::{Arguments, ConfigVerb, LogoutArguments, Verb};
+use config::{Loaded, Registries};
 use exit::Exit;
 
 /// Runs ferry with these arguments, the first of which is the program's name.
@@ -37,28 +40,58 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environme
         }
     };
     log_to_stderr(arguments.verbose);
-    let exit = match start(arguments.verb, environment) {
+    let exit = match start(arguments, environment) {
         Ok(exit) => exit,
         Err(error) => exit::explain(&error),
     };
     exit.into()
 }
 
-fn start(verb: Verb, environment: Environment) -> anyhow::Result<Exit> {
+fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit> {
     // Ours is the only TLS provider in the tree; a second run in one process finds it installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Verb::Config(ConfigVerb::Schema) = arguments.verb {
+        println!("{}", config::json_schema());
+        return Ok(Exit::Done);
+    }
+    let loaded = Loaded::find(arguments.config.as_deref(), &environment)?;
+    let registries = Registries::new(&loaded, &environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let stop = stop_on_signals()?;
-        match verb {
+        match arguments.verb {
             Verb::Copy(typed) => {
-                copy::copy(settings::Copy::new(typed, &environment)?, environment, stop).await
+                let settings = settings::Copy::new(typed, &registries, &environment)?;
+                copy::copy(settings, registries, environment, stop).await
             }
-            Verb::Serve(typed) => serve::serve(settings::Serve::try_from(typed)?, stop).await,
+            Verb::Serve(typed) => serve::serve(settings::Serve::new(typed, &loaded)?, stop).await,
+            Verb::Login(typed) => {
+                let settings = settings::log_in(typed)?;
+                credentials::log_in(settings, remote::options(&registries), &environment).await
+            }
+            Verb::Logout(LogoutArguments { registry, authfile }) => {
+                credentials::log_out(&settings::registry(&registry)?, authfile, &environment).await
+            }
+            Verb::Config(verb) => {
+                settings::Serve::check(&loaded)?;
+                Ok(show(&loaded, &verb))
+            }
         }
     });
     runtime.shutdown_background();
     exit
+}
+
+/// The configuration was read and checked by now.
+fn show(loaded: &Loaded, verb: &ConfigVerb) -> Exit {
+    let path = loaded.path.as_deref().map(|path| path.display().to_string());
+    match (verb, path) {
+        (ConfigVerb::Check, Some(path)) => println!("{path}: nothing is wrong with it"),
+        (ConfigVerb::Check, None) => println!("there is no configuration, and none is needed"),
+        (_, Some(path)) => println!("# {path}\n{}", loaded.config),
+        (_, None) => println!("# there is no configuration, so all is as by default"),
+    }
+    Exit::Done
 }
 
 /// Cancelled by the first SIGINT or SIGTERM: work stops in order. The second ends the process at once.

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ferry_oci::{Name, Reference, Registry};
+use ferry_oci::{Reference, Registry};
 use ferry_policy::naming;
+use ferry_registry::{Credential, Secret};
 
 use crate::Environment;
-use crate::cli::{CopyArguments, ServeArguments};
+use crate::cli::{CopyArguments, LoginArguments, ServeArguments};
+use crate::config::{Loaded, MirrorPlace, Registries};
+use crate::credentials::{LogIn, OfSides};
 use crate::endpoint::Endpoint;
 
 /// What `ferry copy` shall do.
@@ -28,16 +31,11 @@ pub(crate) struct Copy {
     /// Bytes per second, each way.
     pub(crate) limit_rate: Option<u64>,
     pub(crate) mirrors: Vec<MirrorOf>,
+    pub(crate) of_sides: OfSides,
 }
 
 /// A registry, and where its content is looked for before it is asked itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MirrorOf {
-    pub(crate) registry: Registry,
-    pub(crate) mirror: Registry,
-    /// What names have in front at the mirror.
-    pub(crate) prefix: Option<Name>,
-}
+pub(crate) type MirrorOf = (Registry, MirrorPlace);
 
 /// One image, from where and to where. The target's tag is decided except for a layout that was named alone.
 #[derive(Debug, Clone)]
@@ -58,7 +56,11 @@ pub(crate) enum StateDir {
 }
 
 impl Copy {
-    pub(crate) fn new(typed: CopyArguments, environment: &Environment) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        typed: CopyArguments,
+        registries: &Registries,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
         let pairs = match (&typed.from_file, &typed.source, &typed.target) {
             (Some(list), ..) => read_list(list)?,
             (None, Some(source), Some(target)) => vec![pair(source, target)?],
@@ -77,6 +79,10 @@ impl Copy {
         if typed.budget.is_some_and(|budget| budget.is_zero()) {
             bail!("--budget: some time is needed, as in 45m");
         }
+        let mut mirrors =
+            typed.mirrors.iter().map(|text| mirror(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        mirrors.extend(registries.mirrors.iter().cloned());
+        let of_sides = of_sides(&pairs, environment)?;
         Ok(Self {
             pairs,
             recheck: typed.recheck,
@@ -85,7 +91,8 @@ impl Copy {
             budget: typed.budget,
             jobs: usize::from(typed.jobs),
             limit_rate,
-            mirrors: typed.mirrors.iter().map(|text| mirror(text)).collect::<anyhow::Result<_>>()?,
+            mirrors,
+            of_sides,
         })
     }
 }
@@ -100,15 +107,72 @@ fn mirror(text: &str) -> anyhow::Result<MirrorOf> {
         )
     };
     let (registry, place) = text.split_once('=').with_context(bad)?;
-    let (mirror, prefix) = match place.split_once('/') {
-        Some((mirror, prefix)) => (mirror, Some(prefix.parse().with_context(bad)?)),
-        None => (place, None),
-    };
-    let (registry, mirror) = (registry.parse().with_context(bad)?, mirror.parse().with_context(bad)?);
-    if registry == mirror {
+    let (registry, place): (Registry, MirrorPlace) =
+        (registry.parse().with_context(bad)?, place.parse().with_context(bad)?);
+    if registry == place.registry {
         bail!("--mirror {text}: a registry is no mirror of itself");
     }
-    Ok(MirrorOf { registry, mirror, prefix })
+    Ok((registry, place))
+}
+
+/// The accounts that the environment names. Each belongs to one registry, so that nobody else gets to see it.
+fn of_sides(pairs: &[Pair], environment: &Environment) -> anyhow::Result<OfSides> {
+    let registries = |end: fn(&Pair) -> &Endpoint| -> Vec<&Registry> {
+        let mut registries: Vec<&Registry> = Vec::new();
+        for pair in pairs {
+            if let Endpoint::Registry(image) = end(pair)
+                && !registries.contains(&&image.registry)
+            {
+                registries.push(&image.registry);
+            }
+        }
+        registries
+    };
+    Ok(OfSides {
+        source: of_side("FERRY_SOURCE", &registries(|pair| &pair.source), environment)?,
+        target: of_side("FERRY_TARGET", &registries(|pair| &pair.target), environment)?,
+    })
+}
+
+fn of_side(
+    prefix: &str,
+    registries: &[&Registry],
+    environment: &Environment,
+) -> anyhow::Result<Option<(Registry, Credential)>> {
+    let (name, secret) = (format!("{prefix}_USERNAME"), format!("{prefix}_PASSWORD"));
+    let (username, password) = match (environment.variable(&name), environment.variable(&secret)) {
+        (None, None) => return Ok(None),
+        (Some(username), Some(password)) => (username, password),
+        (Some(_), None) => bail!("{name} is set and {secret} is not; set both or none"),
+        (None, Some(_)) => bail!("{secret} is set and {name} is not; set both or none"),
+    };
+    match registries {
+        [] => Ok(None),
+        [one] => {
+            let password = Secret::new(password.trim_end_matches(['\r', '\n']));
+            Ok(Some(((*one).clone(), Credential::Password { username, password })))
+        }
+        [one, other, ..] => bail!(
+            "{name} and {secret} are for one registry, and there are several: {one}, {other}; \
+             log in to each (ferry login), or name accounts in the configuration"
+        ),
+    }
+}
+
+/// A registry that was typed.
+pub(crate) fn registry(text: &str) -> anyhow::Result<Registry> {
+    // People paste what a browser shows.
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    Ok(host.trim_end_matches('/').parse()?)
+}
+
+/// What `ferry login` shall do.
+pub(crate) fn log_in(typed: LoginArguments) -> anyhow::Result<LogIn> {
+    let LoginArguments { registry: name, username, authfile: file, .. } = typed;
+    if username.as_deref().is_some_and(|username| username.is_empty() || username.contains(':')) {
+        bail!("--username: a user name is not empty and has no colon");
+    }
+    Ok(LogIn { registry: registry(&name)?, username, file })
 }
 
 fn read_list(path: &Path) -> anyhow::Result<Vec<Pair>> {
@@ -185,24 +249,42 @@ pub(crate) struct Serve {
     pub(crate) listen: SocketAddr,
 }
 
-impl TryFrom<ServeArguments> for Serve {
-    type Error = anyhow::Error;
+/// Where to listen if nobody says.
+const LISTEN: &str = "127.0.0.1:5000";
 
-    fn try_from(typed: ServeArguments) -> anyhow::Result<Self> {
-        let listen: SocketAddr = typed.listen.parse().with_context(|| {
-            format!(
-                "--listen {}: write an address and a port, as in 127.0.0.1:5000 or [::1]:5000",
-                typed.listen
-            )
-        })?;
-        if !listen.ip().is_loopback() && !typed.open {
-            bail!(
-                "--listen {listen}: others could reach this address, and push and delete without a password; \
-                 add --open if that is meant, or listen on 127.0.0.1"
-            );
-        }
-        Ok(Self { storage: typed.storage, listen })
+impl Serve {
+    /// What is not typed is as configured.
+    pub(crate) fn new(typed: ServeArguments, loaded: &Loaded) -> anyhow::Result<Self> {
+        let configured = loaded.config.serve.clone().unwrap_or_default();
+        let storage = typed.storage.or_else(|| configured.storage.map(|path| loaded.resolve(&path)));
+        let storage = storage.context("--storage DIR is needed: the directory that holds the images")?;
+        let (listen, place) = match (typed.listen, configured.listen) {
+            (Some(listen), _) => (listen, "--listen"),
+            (None, Some(listen)) => (listen, "serve: listen:"),
+            (None, None) => (LISTEN.to_owned(), "--listen"),
+        };
+        Ok(Self { storage, listen: listening(&listen, place, typed.open || configured.open)? })
     }
+
+    /// Checks what is configured.
+    pub(crate) fn check(loaded: &Loaded) -> anyhow::Result<()> {
+        let configured = loaded.config.serve.clone().unwrap_or_default();
+        let listen = configured.listen.as_deref().unwrap_or(LISTEN);
+        listening(listen, "serve: listen:", configured.open).map(|_| ())
+    }
+}
+
+fn listening(text: &str, place: &str, open: bool) -> anyhow::Result<SocketAddr> {
+    let listen: SocketAddr = text.parse().with_context(|| {
+        format!("{place} {text}: write an address and a port, as in 127.0.0.1:5000 or [::1]:5000")
+    })?;
+    if !listen.ip().is_loopback() && !open {
+        bail!(
+            "{place} {listen}: others could reach this address, and push and delete without a password; \
+             add --open if that is meant, or listen on 127.0.0.1"
+        );
+    }
+    Ok(listen)
 }
 
 #[cfg(test)]
@@ -244,11 +326,11 @@ mod tests {
 
     #[test]
     fn mirrors_have_a_place_and_maybe_a_prefix() {
-        let read = mirror("docker.io=mirror.example.com:5000/hub/copy").unwrap();
-        assert!(read.registry.is_docker_hub());
-        assert_eq!(read.mirror.as_str(), "mirror.example.com:5000");
-        assert_eq!(read.prefix.unwrap().as_str(), "hub/copy");
-        assert_eq!(mirror("quay.io=localhost:5000").unwrap().prefix, None);
+        let (registry, place) = mirror("docker.io=mirror.example.com:5000/hub/copy").unwrap();
+        assert!(registry.is_docker_hub());
+        assert_eq!(place.registry.as_str(), "mirror.example.com:5000");
+        assert_eq!(place.prefix.unwrap().as_str(), "hub/copy");
+        assert_eq!(mirror("quay.io=localhost:5000").unwrap().1.prefix, None);
         for bad in
             ["quay.io", "=x", "quay.io=", "quay.io=quay.io", "quay.io=a.example/UPPER", "quay.io=a.example/"]
         {
@@ -265,10 +347,30 @@ mod tests {
     }
 
     #[test]
+    fn accounts_of_the_environment_belong_to_one_registry() {
+        let environment = |variables: &[(&str, &str)]| -> Environment {
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let both = environment(&[("FERRY_TARGET_USERNAME", "me"), ("FERRY_TARGET_PASSWORD", "hunter2\n")]);
+        let one = parse_list("list", "a x.example.com/a\nquay.io/b x.example.com/b\n").unwrap();
+        let found = of_sides(&one, &both).unwrap();
+        let (registry, credential) = found.target.unwrap();
+        assert_eq!(registry.as_str(), "x.example.com");
+        assert!(found.source.is_none());
+        let password = Secret::new("hunter2");
+        assert_eq!(credential, Credential::Password { username: "me".to_owned(), password });
+        let two = parse_list("list", "a x.example.com/a\nb y.example.com/b\n").unwrap();
+        assert!(of_sides(&two, &both).unwrap_err().to_string().contains("several"));
+        assert!(of_sides(&parse_list("list", "a oci:dir").unwrap(), &both).unwrap().target.is_none());
+        let half = environment(&[("FERRY_SOURCE_USERNAME", "me")]);
+        assert!(of_sides(&one, &half).unwrap_err().to_string().starts_with("FERRY_SOURCE_USERNAME is set"));
+    }
+
+    #[test]
     fn others_are_let_in_only_when_asked() {
         let serve = |listen: &str, open| {
-            let typed = ServeArguments { storage: "d".into(), listen: listen.to_owned(), open };
-            Serve::try_from(typed)
+            let (storage, listen) = (Some("d".into()), Some(listen.to_owned()));
+            Serve::new(ServeArguments { storage, listen, open }, &Loaded::default())
         };
         assert!(serve("127.0.0.1:0", false).is_ok() && serve("[::1]:5000", false).is_ok());
         assert!(serve("0.0.0.0:5000", false).is_err() && serve("0.0.0.0:5000", true).is_ok());

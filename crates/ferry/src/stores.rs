@@ -6,13 +6,14 @@ use anyhow::{Context, bail};
 use ferry_layout::Layout;
 use ferry_oci::{Name, Reference, Registry};
 use ferry_policy::naming;
-use ferry_registry::{Client, ClientOptions, Quota};
-use ferry_store::{PageRequest, Scope, Store};
+use ferry_registry::{Client, ClientOptions, Lane, Quota};
+use ferry_store::{PageRequest, Scope, Side, Store};
 use ferry_transfer::{Job, Mirror, Mirrors, Place};
 
 use crate::Environment;
-use crate::credentials::DockerLogin;
+use crate::config::Registries;
 use crate::endpoint::Endpoint;
+use crate::remote;
 use crate::settings::{Copy, MirrorOf, Pair};
 
 /// Opens the stores that endpoints name, each once.
@@ -35,12 +36,15 @@ enum Role {
 const MORE_CONNECTIONS: usize = 8;
 
 impl Stores {
-    pub(crate) fn new(settings: &Copy, environment: &Environment) -> anyhow::Result<Self> {
-        let login = DockerLogin::new(environment.docker_config_file());
+    pub(crate) fn new(
+        settings: &Copy,
+        registries: Registries,
+        environment: Environment,
+    ) -> anyhow::Result<Self> {
         let connections_per_host = settings.jobs + MORE_CONNECTIONS;
         let limit_rate = settings.limit_rate;
-        let options = ClientOptions { connections_per_host, limit_rate, ..ClientOptions::default() };
-        let client = Client::new(options, Arc::new(login))?;
+        let options = ClientOptions { connections_per_host, limit_rate, ..remote::options(&registries) };
+        let client = remote::client(options, settings.of_sides.clone(), registries, environment)?;
         let mirrors = settings.mirrors.clone();
         Ok(Self { client, mirrors, opened: HashMap::new(), layout_name: "layout".parse()? })
     }
@@ -77,19 +81,28 @@ impl Stores {
         let store = match (self.opened.get(&key), endpoint) {
             (Some(store), _) => Arc::clone(store),
             (None, Endpoint::Registry(image)) if role == Role::Source => self.mirrored(&image.registry)?,
-            (None, Endpoint::Registry(image)) => self.client.registry(&image.registry)?,
+            (None, Endpoint::Registry(image)) => self.registry(&image.registry, Side::Target)?,
             (None, Endpoint::Layout { directory, .. }) => layout(directory, role)?,
         };
         self.opened.insert(key.clone(), Arc::clone(&store));
         Ok(Place { id: key.0, store, repository })
     }
 
+    fn registry(&self, registry: &Registry, side: Side) -> ferry_store::Result<Arc<dyn Store>> {
+        self.client.registry_for(registry, Lane::Background, Some(side))
+    }
+
     /// A registry behind the mirrors of it that were named.
     fn mirrored(&self, registry: &Registry) -> anyhow::Result<Arc<dyn Store>> {
-        let itself = self.client.registry(registry)?;
-        let of_it = self.mirrors.iter().filter(|of| of.registry == *registry);
+        let itself = self.registry(registry, Side::Source)?;
+        let of_it = self.mirrors.iter().filter(|(of, _)| of == registry);
         let mirrors = of_it
-            .map(|of| Ok(Mirror { store: self.client.registry(&of.mirror)?, prefix: of.prefix.clone() }))
+            .map(|(_, place)| {
+                Ok(Mirror {
+                    store: self.registry(&place.registry, Side::Source)?,
+                    prefix: place.prefix.clone(),
+                })
+            })
             .collect::<anyhow::Result<Vec<Mirror>>>()?;
         Ok(if mirrors.is_empty() { itself } else { Arc::new(Mirrors::new(mirrors, itself)) })
     }

@@ -1,0 +1,181 @@
+//! `ferry.yaml`: one configuration for all verbs, read whole and checked whole before anything is opened or bound.
+
+mod registries;
+mod schema;
+mod text;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+pub(crate) use registries::{Account, Registries};
+pub(crate) use schema::{Config, MirrorPlace};
+pub(crate) use text::Source;
+
+use crate::Environment;
+
+/// The most that a configuration file may hold, in bytes.
+const MAX_SIZE: u64 = 4 * 1024 * 1024;
+
+/// A configuration as it was read.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// Where it was read; `None` if there is none.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) config: Config,
+}
+
+impl Loaded {
+    /// Reads the file that was `given`, else the first of the usual ones that exists. The directory that ferry happens to
+    /// run in is not among them: a configuration can name commands to be run, and whoever unpacks an archive does not
+    /// mean to.
+    ///
+    /// # Errors
+    /// If a file that was named is missing, or a file cannot be read or is not understood, with line and column.
+    pub(crate) fn find(given: Option<&Path>, environment: &Environment) -> anyhow::Result<Self> {
+        let named =
+            given.map(Path::to_owned).or_else(|| environment.variable("FERRY_CONFIG").map(PathBuf::from));
+        if let Some(path) = named {
+            let text = read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            return Self::parse(path, &text);
+        }
+        for path in environment.config_files() {
+            match read(&path) {
+                Ok(text) => return Self::parse(path, &text),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn parse(path: PathBuf, text: &str) -> anyhow::Result<Self> {
+        match parse(text) {
+            Ok(config) => Ok(Self { path: Some(path), config }),
+            Err(mistake) => bail!("{}", mistake.within(&path)),
+        }
+    }
+
+    /// The name of the file in messages.
+    pub(crate) fn name(&self) -> String {
+        self.path.as_deref().unwrap_or(Path::new("ferry.yaml")).display().to_string()
+    }
+
+    /// Relative paths are relative to the file that they are written in.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
+        let directory = self.path.as_deref().and_then(Path::parent);
+        directory.map_or_else(|| path.to_owned(), |directory| directory.join(path))
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > MAX_SIZE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is no configuration: larger than 4 MiB"));
+    }
+    fs::read_to_string(path)
+}
+
+/// What is wrong, and where.
+#[derive(Debug)]
+struct Mistake {
+    line: u64,
+    column: u64,
+    what: String,
+}
+
+impl Mistake {
+    fn within(&self, path: &Path) -> String {
+        let Self { line, column, what } = self;
+        format!("{}:{line}:{column}: {what}", path.display())
+    }
+}
+
+/// Parses a configuration. The text itself is never repeated in an error: it may hold what should not be shown.
+fn parse(text: &str) -> Result<Config, Mistake> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+        let text = error.to_string();
+        let what =
+            text.rsplit_once(&format!("line {line} column {column}: ")).map_or(&*text, |(_, what)| what);
+        // The parser's own advice is about its options, and the place is said already.
+        let what = what.trim().trim_end_matches(", set DuplicateKeyPolicy in Options if acceptable");
+        let what = what.trim_end_matches(&format!(" at line {line}, column {column}"));
+        Mistake { line, column, what: what.to_owned() }
+    })
+}
+
+/// The JSON schema of the configuration, for editors.
+pub(crate) fn json_schema() -> String {
+    let schema = schemars::schema_for!(Config);
+    serde_json::to_string_pretty(&schema).unwrap_or_default()
+}
+
+impl fmt::Display for Config {
+    /// As it would be written. Secrets are shown as where they come from, which is how they are written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(serde_saphyr::to_string(self).unwrap_or_default().trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_named_with_their_place_and_without_secrets() {
+        for (text, expected) in [
+            ("registries:\n  quay.io:\n    acounts: []\n", "f:3:5: unknown field `acounts`, expected one of"),
+            ("registries:\n  quay.io: {}\n  quay.io: {}\n", "f:3:3: duplicate mapping key: quay.io"),
+            ("registries:\n  not a host: {}\n", "f:2:3: \"not a host\" is not a valid registry: "),
+            (
+                "registries:\n  quay.io:\n    accounts:\n      - username: me\n        password: hunter2\n",
+                "f:5:19: a secret is not written here; say where it is: {env: NAME}, {file: PATH} or {command: [PROGRAM, ...]}",
+            ),
+            ("registries:\n  quay.io:\n    proxy: ftp://me:hunter2@x\n", "f:3:12: the address of a proxy"),
+            ("registries:\n  quay.io:\n    allow_networks: [10.0.0.0/33]\n", "f:3:22: "),
+            (
+                "registries:\n  quay.io:\n    accounts:\n      - {password: {env: A}}\n",
+                "f:4:9: an account is",
+            ),
+            ("registries:\n  quay.io:\n    tls: {min_version: 1.1}\n", "f:3:24: \"1.2\" or \"1.3\""),
+            ("registries: [\n", "f:1:13: "),
+            ("sync: {}\n", "f:1:1: unknown field `sync`"),
+        ] {
+            let mistake = parse(text).unwrap_err().within(Path::new("f"));
+            assert!(mistake.starts_with(expected), "{mistake}\nexpected {expected}");
+            assert!(!mistake.contains("hunter2"), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn everything_that_can_be_written_is_read_and_shown() {
+        let text = r#"
+registries:
+  docker.io:
+    accounts:
+      - {username: one, password: {env: ONE}}
+      - {username: two, password: {file: secrets/two}}
+      - {identity_token: {command: [pass, show, hub]}}
+      - {helper: desktop}
+    mirrors: [mirror.example.com:5000/hub]
+  registry.example.com:5000:
+    plain_http: false
+    tls: {ca: [ca.pem], certificate: me.pem, key: me.key, min_version: "1.3", insecure: false}
+    proxy: socks5://proxy.example.com:1080
+    allow_networks: [10.0.0.0/8]
+    upload: {chunks: 10MB}
+  "*":
+    proxy: {env: PROXY}
+serve: {storage: images, listen: "127.0.0.1:5000", open: false}
+"#;
+        let config = parse(text).unwrap();
+        let shown = config.to_string();
+        assert_eq!(parse(&shown).unwrap().to_string(), shown, "what is shown can be read again");
+        assert!(json_schema().contains("allow_networks"));
+        assert!(parse("").is_ok(), "an empty file says nothing");
+    }
+}

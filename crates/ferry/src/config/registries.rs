@@ -1,0 +1,178 @@
+//! From what is written about registries to what it means.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use ferry_oci::Registry;
+use ferry_registry::{Habit, Proxies, ProxyUrl, Secret, Site, Tls};
+
+use super::Loaded;
+use super::schema::{AccountConfig, MirrorPlace, RegistryConfig, TlsConfig, UploadConfig, Which};
+use super::text::{Proxy, Source};
+use crate::Environment;
+
+/// How registries are reached, and with which accounts.
+#[derive(Debug, Default)]
+pub(crate) struct Registries {
+    /// For those that are not named.
+    pub(crate) usual: Site,
+    pub(crate) sites: HashMap<Registry, Site>,
+    pub(crate) accounts: HashMap<Registry, Vec<Account>>,
+    pub(crate) mirrors: Vec<(Registry, MirrorPlace)>,
+}
+
+/// An account, whose secrets are fetched when they are needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Account {
+    Password { username: String, password: Source },
+    IdentityToken(Source),
+    Helper(String),
+}
+
+impl Registries {
+    /// Reads every file that is named, so that what is wrong is said before anything begins.
+    ///
+    /// # Errors
+    /// What is wrong, with the registry and the field.
+    pub(crate) fn new(loaded: &Loaded, environment: &Environment) -> anyhow::Result<Self> {
+        let mut registries = Self {
+            usual: Site { proxies: of_environment(environment)?, ..Site::default() },
+            ..Self::default()
+        };
+        let written = &loaded.config.registries;
+        let others = written.iter().find(|(which, _)| which.value == Which::Others);
+        if let Some((which, config)) = others {
+            let within = || format!("{}: registries: \"{}\"", loaded.name(), which.text);
+            if !config.accounts.is_empty() || !config.mirrors.is_empty() {
+                bail!("{}: accounts and mirrors belong to a registry that is named", within());
+            }
+            registries.usual = site(loaded, config, &registries.usual, environment).with_context(within)?;
+        }
+        for (which, config) in written {
+            let Which::One(registry) = &which.value else { continue };
+            let within = || format!("{}: registries: {}", loaded.name(), which.text);
+            if registries.sites.contains_key(registry) {
+                bail!(
+                    "{}: another name of the same registry is configured as well; keep one of them",
+                    within()
+                );
+            }
+            let site = site(loaded, config, &registries.usual, environment).with_context(within)?;
+            registries.sites.insert(registry.clone(), site);
+            let accounts: Vec<Account> = config.accounts.iter().map(|one| account(loaded, one)).collect();
+            if !accounts.is_empty() {
+                registries.accounts.insert(registry.clone(), accounts);
+            }
+            let mirrors = config.mirrors.iter().map(|mirror| (registry.clone(), mirror.value.clone()));
+            registries.mirrors.extend(mirrors);
+        }
+        Ok(registries)
+    }
+}
+
+/// What the variables say that curl and other programs follow, too. As there, the lower-case ones go first.
+fn of_environment(environment: &Environment) -> anyhow::Result<Proxies> {
+    let read = |name: &str| environment.variable(&name.to_lowercase()).or_else(|| environment.variable(name));
+    let url = |name: &str| -> anyhow::Result<Option<ProxyUrl>> {
+        let Some(text) = read(name).or_else(|| read("ALL_PROXY")) else { return Ok(None) };
+        Ok(Some(text.parse().with_context(|| format!("the environment variable {name} or ALL_PROXY"))?))
+    };
+    Ok(Proxies {
+        http: url("HTTP_PROXY")?,
+        https: url("HTTPS_PROXY")?,
+        except: read("NO_PROXY").unwrap_or_default(),
+    })
+}
+
+/// What `config` does not say is as in `usual`.
+fn site(
+    loaded: &Loaded,
+    config: &RegistryConfig,
+    usual: &Site,
+    environment: &Environment,
+) -> anyhow::Result<Site> {
+    let tls = match &config.tls {
+        Some(tls) => read_tls(loaded, tls, &usual.tls).context("tls")?,
+        None => usual.tls.clone(),
+    };
+    let proxies = match &config.proxy {
+        None => usual.proxies.clone(),
+        Some(Proxy::None) => Proxies::default(),
+        Some(Proxy::Url(url)) => both(url.parse()?, &usual.proxies),
+        Some(Proxy::From(source)) => {
+            let url = fetch_now(loaded, source, environment).context("proxy")?;
+            both(url.expose().parse().context("proxy")?, &usual.proxies)
+        }
+    };
+    let mut allow_networks = usual.allow_networks.clone();
+    allow_networks.extend(config.allow_networks.iter().map(|network| network.value));
+    let habit = config.upload.as_ref().map(|upload| match upload {
+        UploadConfig::Stream => Habit::Stream,
+        UploadConfig::Whole => Habit::Whole,
+        UploadConfig::Chunks(size) => Habit::Chunks(size.value.as_u64()),
+    });
+    if habit == Some(Habit::Chunks(0)) {
+        bail!("upload: parts of some size are needed");
+    }
+    let plain_http = config.plain_http.or(usual.plain_http);
+    Ok(Site { plain_http, tls, proxies, allow_networks, habit: habit.or(usual.habit) })
+}
+
+/// One proxy for everything but what the environment excepts from proxies.
+fn both(proxy: ProxyUrl, usual: &Proxies) -> Proxies {
+    Proxies { http: Some(proxy.clone()), https: Some(proxy), except: usual.except.clone() }
+}
+
+fn read_tls(loaded: &Loaded, config: &TlsConfig, usual: &Tls) -> anyhow::Result<Tls> {
+    let read = |path: &Path| {
+        let path = loaded.resolve(path);
+        fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let mut roots = usual.roots.clone();
+    for path in &config.ca.0 {
+        roots.push(read(path).context("ca")?);
+    }
+    let identity = match (&config.certificate, &config.key) {
+        (None, None) => usual.identity.clone(),
+        (Some(certificate), Some(key)) => {
+            let mut pem = read(key).context("key")?;
+            pem.push(b'\n');
+            pem.extend(read(certificate).context("certificate")?);
+            Some(Secret::new(String::from_utf8(pem).ok().context("certificate and key are PEM files")?))
+        }
+        _ => bail!("certificate and key go together"),
+    };
+    let oldest = config.min_version.as_ref().map(|version| version.value.0).or(usual.oldest);
+    Ok(Tls { roots, identity, oldest, accept_any: config.insecure || usual.accept_any })
+}
+
+fn account(loaded: &Loaded, config: &AccountConfig) -> Account {
+    let source = |source: &Source| match source {
+        Source::File(path) => Source::File(loaded.resolve(path)),
+        other => other.clone(),
+    };
+    match config {
+        AccountConfig::Password { username, password } => {
+            Account::Password { username: username.clone(), password: source(password) }
+        }
+        AccountConfig::IdentityToken(token) => Account::IdentityToken(source(token)),
+        AccountConfig::Helper(name) => Account::Helper(name.clone()),
+    }
+}
+
+/// A secret that is needed before anything begins, so only of places that can be read at once.
+fn fetch_now(loaded: &Loaded, source: &Source, environment: &Environment) -> anyhow::Result<Secret> {
+    let text = match source {
+        Source::Env(name) => environment
+            .variable(name)
+            .with_context(|| format!("the environment variable {name} is not set"))?,
+        Source::File(path) => {
+            let path = loaded.resolve(path);
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
+        }
+        Source::Command(_) => bail!("a proxy is not asked of a command; use env or file"),
+    };
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+}

@@ -1,0 +1,235 @@
+//! What can be written into `ferry.yaml`. Doc comments are the descriptions in its JSON schema.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bytesize::ByteSize;
+use ferry_oci::{Malformed, Name, Registry};
+use ferry_registry::Network;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::{OneOrMore, Parsed, Proxy, Source};
+
+/// The configuration of ferry.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// How registries are reached, and with which accounts; by host, as references name it. "*" is for all others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) registries: BTreeMap<Parsed<Which>, RegistryConfig>,
+    /// What `ferry serve` does if its arguments do not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) serve: Option<Serve>,
+}
+
+/// A registry, or all that are not named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Which {
+    /// All others.
+    Others,
+    /// This one.
+    One(Registry),
+}
+
+impl FromStr for Which {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        if text == "*" { Ok(Self::Others) } else { text.parse().map(Self::One) }
+    }
+}
+
+/// One registry.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RegistryConfig {
+    /// The accounts to use, the preferred one first; the next one is used when the pull quota of those before it is used
+    /// up. Without any, those of `ferry login`, `docker login` and `podman login` are used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) accounts: Vec<AccountConfig>,
+    /// Speak plain HTTP (true) or HTTPS (false); by default HTTP only to this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plain_http: Option<bool>,
+    /// Certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<TlsConfig>,
+    /// The proxy on the way to the registry, and to what it redirects to; by default as HTTP_PROXY, HTTPS_PROXY, ALL_PROXY
+    /// and NO_PROXY say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proxy: Option<Proxy>,
+    /// Networks that are not public in which hosts may be that the registry redirects to: 10.0.0.0/8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allow_networks: Vec<Parsed<Network>>,
+    /// How large blobs are uploaded, if that is not what is known of the registry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upload: Option<UploadConfig>,
+    /// Where content of the registry is looked for first: HOST or HOST/PREFIX.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mirrors: Vec<Parsed<MirrorPlace>>,
+}
+
+/// A mirror, and what names have in front there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MirrorPlace {
+    pub(crate) registry: Registry,
+    pub(crate) prefix: Option<Name>,
+}
+
+impl FromStr for MirrorPlace {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let (registry, prefix) = match text.split_once('/') {
+            Some((registry, prefix)) => (registry, Some(prefix.parse()?)),
+            None => (text, None),
+        };
+        Ok(Self { registry: registry.parse()?, prefix })
+    }
+}
+
+/// An account: `username` with `password`, or `identity_token`, or `helper`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "AccountFields", into = "AccountFields")]
+#[schemars(with = "AccountFields")]
+pub(crate) enum AccountConfig {
+    Password { username: String, password: Source },
+    IdentityToken(Source),
+    Helper(String),
+}
+
+/// What is written of an account.
+#[derive(Debug, Default, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AccountFields {
+    /// The user name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    /// The password, or an access token in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<Source>,
+    /// A token that is exchanged for others at the registry's token server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity_token: Option<Source>,
+    /// A credential helper: NAME of docker-credential-NAME.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    helper: Option<String>,
+}
+
+impl TryFrom<AccountFields> for AccountConfig {
+    type Error = &'static str;
+
+    fn try_from(fields: AccountFields) -> Result<Self, Self::Error> {
+        match fields {
+            AccountFields {
+                username: Some(username),
+                password: Some(password),
+                identity_token: None,
+                helper: None,
+            } => Ok(Self::Password { username, password }),
+            AccountFields { username: None, password: None, identity_token: Some(token), helper: None } => {
+                Ok(Self::IdentityToken(token))
+            }
+            AccountFields { username: None, password: None, identity_token: None, helper: Some(name) } => {
+                match crate::credentials::is_helper_name(&name) {
+                    true => Ok(Self::Helper(name)),
+                    false => Err("a helper is named by letters, digits, '.', '_' and '-' only"),
+                }
+            }
+            _ => Err("an account is {username, password}, {identity_token} or {helper}"),
+        }
+    }
+}
+
+impl From<AccountConfig> for AccountFields {
+    fn from(account: AccountConfig) -> Self {
+        match account {
+            AccountConfig::Password { username, password } => {
+                Self { username: Some(username), password: Some(password), ..Self::default() }
+            }
+            AccountConfig::IdentityToken(token) => Self { identity_token: Some(token), ..Self::default() },
+            AccountConfig::Helper(name) => Self { helper: Some(name), ..Self::default() },
+        }
+    }
+}
+
+impl Clone for AccountConfig {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Password { username, password } => {
+                Self::Password { username: username.clone(), password: password.clone() }
+            }
+            Self::IdentityToken(token) => Self::IdentityToken(token.clone()),
+            Self::Helper(name) => Self::Helper(name.clone()),
+        }
+    }
+}
+
+/// TLS towards a registry.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TlsConfig {
+    /// Files with root certificates (PEM) to trust beside those of the system.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) ca: OneOrMore<PathBuf>,
+    /// The file with our own certificate (PEM), which goes with `key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The file with the private key (PEM) of `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<PathBuf>,
+    /// The oldest version of TLS to speak: "1.2" (default) or "1.3".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) min_version: Option<Parsed<MinVersion>>,
+    /// Take any certificate for good. Whoever is in between can then read and change everything.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) insecure: bool,
+}
+
+fn is_none<T>(list: &OneOrMore<T>) -> bool {
+    list.0.is_empty()
+}
+
+/// A version of TLS as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MinVersion(pub(crate) ferry_registry::TlsVersion);
+
+impl FromStr for MinVersion {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "1.2" => Ok(Self(ferry_registry::TlsVersion::Tls12)),
+            "1.3" => Ok(Self(ferry_registry::TlsVersion::Tls13)),
+            _ => Err("\"1.2\" or \"1.3\" is needed"),
+        }
+    }
+}
+
+/// How large blobs are uploaded.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UploadConfig {
+    /// In requests that end when nothing comes, so that uploads can be resumed.
+    Stream,
+    /// In one request.
+    Whole,
+    /// In parts of this size.
+    Chunks(Parsed<ByteSize>),
+}
+
+/// A registry of our own.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Serve {
+    /// The directory that holds the images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) storage: Option<PathBuf>,
+    /// The address and port to listen on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<String>,
+    /// Allow an address that others can reach, although anyone there may then push and delete.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) open: bool,
+}
