@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "Exit codes: 0 all done; 1 some images failed; 2 wrong usage or configuration; \
 3 stopped with work left; 4 everything failed.";
@@ -27,10 +27,60 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     Copy(CopyArguments),
     Serve(ServeArguments),
+    Inspect(InspectArguments),
+    Tags(TagsArguments),
+    Delete(DeleteArguments),
     Login(LoginArguments),
     Logout(LogoutArguments),
     #[command(subcommand)]
     Config(ConfigVerb),
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Show what an image is made of: indexes, manifests, layers, referrers, with their sizes.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// The image, as for ferry copy
+    pub(crate) image: String,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    /// Do not ask for referrers (signatures, attestations, SBOMs), which takes a request for each manifest
+    #[arg(long)]
+    pub(crate) no_referrers: bool,
+}
+
+/// List the tags of a repository.
+#[derive(Debug, Args)]
+pub(crate) struct TagsArguments {
+    /// The repository: quay.io/team/app, or oci:DIR
+    pub(crate) repository: String,
+    /// How to print them
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// Remove an image from a registry or an OCI layout: its tag, or by digest the manifest with all its tags.
+///
+/// The content stays until the registry collects what nothing needs any more.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArguments {
+    /// The image, with its tag or its digest
+    pub(crate) image: String,
+    /// Do not ask first
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// How to print what was done
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
 }
 
 /// Log in to a registry; the password comes from standard input.

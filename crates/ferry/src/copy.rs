@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Environment;
 use crate::config::Registries;
-use crate::endpoint::Endpoint;
 use crate::exit::{self, Exit};
 use crate::report::{self, Summary};
 use crate::settings::{Copy, Pair, StateDir};
@@ -29,7 +28,7 @@ pub(crate) async fn copy(
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let mut stores = Stores::new(&settings, registries, environment)?;
+    let mut stores = Stores::of_copy(&settings, registries, environment)?;
     let kept = Kept::open(&settings).await?;
     let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
     for pair in settings.pairs {
@@ -126,11 +125,7 @@ fn hint(pair: &Pair, outcome: &Outcome) -> Option<String> {
         Some(Side::Target) => &pair.target,
         None => return exit::hint(error, None),
     };
-    let registry = match endpoint {
-        Endpoint::Registry(image) => Some(image.registry.as_str()),
-        Endpoint::Layout { .. } => None,
-    };
-    exit::hint(error, registry)
+    exit::hint(error, endpoint.registry().map(Registry::as_str))
 }
 
 /// What outlives a run: unfinished blobs, and what was seen of targets.

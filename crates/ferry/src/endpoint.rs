@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use ferry_oci::{Digest, ImageReference, Malformed, Reference, Tag};
+use ferry_oci::{Digest, ImageReference, Malformed, Reference, Registry, Tag};
 
 /// One end of a copy as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,14 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
+    /// The registry, if it is one.
+    pub(crate) fn registry(&self) -> Option<&Registry> {
+        match self {
+            Self::Registry(image) => Some(&image.registry),
+            Self::Layout { .. } => None,
+        }
+    }
+
     /// The tag that was written.
     pub(crate) fn tag(&self) -> Option<&Tag> {
         match self {

@@ -48,11 +48,25 @@ pub(crate) fn explain(error: &anyhow::Error) -> Exit {
     Exit::Usage
 }
 
+/// What became of a question to one registry: that it was not answered is no wrong usage.
+pub(crate) fn of_asking(result: anyhow::Result<Exit>, registry: Option<&Registry>) -> anyhow::Result<Exit> {
+    let error = match result {
+        Err(error) if error.is::<Error>() => error,
+        other => return other,
+    };
+    eprintln!("ferry: {}", chain(&error));
+    let name = registry.map(Registry::as_str);
+    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, name)) {
+        eprintln!("hint: {hint}");
+    }
+    Ok(Exit::AllFailed)
+}
+
 /// The error and its causes, leaving out what was said already.
 fn chain(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,
-        before if before.contains(&cause) => said,
+        before if before.ends_with(&cause) || before.contains(&format!(": {cause}")) => said,
         before => format!("{before}: {cause}"),
     })
 }
@@ -73,6 +87,7 @@ pub(crate) fn hint(error: &Error, registry: Option<&str>) -> Option<String> {
         (Kind::NotFound, _) if side == Some(Side::Source) => {
             "check the name and the tag of the source".to_owned()
         }
+        (Kind::NotFound, Some(_)) if side.is_none() => "check the name and the tag".to_owned(),
         (Kind::NotFound, Some(registry)) if side == Some(Side::Target) => {
             format!("{registry} may want the repository or its namespace to be created first")
         }

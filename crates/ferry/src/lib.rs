@@ -8,14 +8,17 @@ mod cli;
 mod config;
 mod copy;
 mod credentials;
+mod delete;
 mod endpoint;
 mod environment;
 mod exit;
+mod inspect;
 mod remote;
 mod report;
 mod serve;
 mod settings;
 mod stores;
+mod tags;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -65,9 +68,26 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
                 copy::copy(settings, registries, environment, stop).await
             }
             Verb::Serve(typed) => serve::serve(settings::Serve::new(typed, &loaded)?, stop).await,
+            Verb::Inspect(typed) => {
+                let settings = settings::Inspect::new(typed, &environment)?;
+                let registry = settings.image.registry().cloned();
+                exit::of_asking(inspect::inspect(settings, registries, environment).await, registry.as_ref())
+            }
+            Verb::Tags(typed) => {
+                let settings = settings::Tags::new(typed, &environment)?;
+                let registry = settings.repository.registry().cloned();
+                exit::of_asking(tags::tags(settings, registries, environment).await, registry.as_ref())
+            }
+            Verb::Delete(typed) => {
+                let settings = settings::Delete::new(typed, &environment)?;
+                let registry = settings.image.registry().cloned();
+                exit::of_asking(delete::delete(settings, registries, environment).await, registry.as_ref())
+            }
             Verb::Login(typed) => {
                 let settings = settings::log_in(typed)?;
-                credentials::log_in(settings, remote::options(&registries), &environment).await
+                let registry = settings.registry.clone();
+                let asked = credentials::log_in(settings, remote::options(&registries), &environment).await;
+                exit::of_asking(asked, Some(&registry))
             }
             Verb::Logout(LogoutArguments { registry, authfile }) => {
                 credentials::log_out(&settings::registry(&registry)?, authfile, &environment).await

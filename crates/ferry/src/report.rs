@@ -100,7 +100,7 @@ fn moved(figures: &Figures) -> String {
 }
 
 /// Bytes in decimal units, as networks and registries count them.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if bytes < 1000 {
         return format!("{bytes} B");

@@ -12,7 +12,9 @@ use ferry_policy::naming;
 use ferry_registry::{Credential, Secret};
 
 use crate::Environment;
-use crate::cli::{CopyArguments, LoginArguments, ServeArguments};
+use crate::cli::{
+    CopyArguments, DeleteArguments, InspectArguments, LoginArguments, Output, ServeArguments, TagsArguments,
+};
 use crate::config::{Loaded, MirrorPlace, Registries};
 use crate::credentials::{LogIn, OfSides};
 use crate::endpoint::Endpoint;
@@ -82,7 +84,9 @@ impl Copy {
         let mut mirrors =
             typed.mirrors.iter().map(|text| mirror(text)).collect::<anyhow::Result<Vec<_>>>()?;
         mirrors.extend(registries.mirrors.iter().cloned());
-        let of_sides = of_sides(&pairs, environment)?;
+        let sources: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.source).collect();
+        let targets: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.target).collect();
+        let of_sides = of_sides(&sources, &targets, environment)?;
         Ok(Self {
             pairs,
             recheck: typed.recheck,
@@ -116,22 +120,27 @@ fn mirror(text: &str) -> anyhow::Result<MirrorOf> {
 }
 
 /// The accounts that the environment names. Each belongs to one registry, so that nobody else gets to see it.
-fn of_sides(pairs: &[Pair], environment: &Environment) -> anyhow::Result<OfSides> {
-    let registries = |end: fn(&Pair) -> &Endpoint| -> Vec<&Registry> {
-        let mut registries: Vec<&Registry> = Vec::new();
-        for pair in pairs {
-            if let Endpoint::Registry(image) = end(pair)
-                && !registries.contains(&&image.registry)
-            {
-                registries.push(&image.registry);
-            }
-        }
-        registries
-    };
+fn of_sides(
+    sources: &[&Endpoint],
+    targets: &[&Endpoint],
+    environment: &Environment,
+) -> anyhow::Result<OfSides> {
     Ok(OfSides {
-        source: of_side("FERRY_SOURCE", &registries(|pair| &pair.source), environment)?,
-        target: of_side("FERRY_TARGET", &registries(|pair| &pair.target), environment)?,
+        source: of_side("FERRY_SOURCE", &registries_of(sources), environment)?,
+        target: of_side("FERRY_TARGET", &registries_of(targets), environment)?,
     })
+}
+
+fn registries_of<'a>(endpoints: &[&'a Endpoint]) -> Vec<&'a Registry> {
+    let mut registries: Vec<&Registry> = Vec::new();
+    for endpoint in endpoints {
+        if let Some(registry) = endpoint.registry()
+            && !registries.contains(&registry)
+        {
+            registries.push(registry);
+        }
+    }
+    registries
 }
 
 fn of_side(
@@ -156,6 +165,69 @@ fn of_side(
             "{name} and {secret} are for one registry, and there are several: {one}, {other}; \
              log in to each (ferry login), or name accounts in the configuration"
         ),
+    }
+}
+
+/// What `ferry inspect` shall show.
+#[derive(Debug)]
+pub(crate) struct Inspect {
+    pub(crate) image: Endpoint,
+    pub(crate) output: Output,
+    pub(crate) referrers: bool,
+    pub(crate) of_sides: OfSides,
+}
+
+impl Inspect {
+    pub(crate) fn new(typed: InspectArguments, environment: &Environment) -> anyhow::Result<Self> {
+        let image: Endpoint = typed.image.parse()?;
+        let of_sides = of_sides(&[&image], &[], environment)?;
+        Ok(Self { image, output: typed.output, referrers: !typed.no_referrers, of_sides })
+    }
+}
+
+/// Which tags `ferry tags` shall list.
+#[derive(Debug)]
+pub(crate) struct Tags {
+    pub(crate) repository: Endpoint,
+    pub(crate) output: Output,
+    pub(crate) of_sides: OfSides,
+}
+
+impl Tags {
+    pub(crate) fn new(typed: TagsArguments, environment: &Environment) -> anyhow::Result<Self> {
+        let repository: Endpoint = typed.repository.parse()?;
+        if repository.tag().is_some() || repository.digest().is_some() {
+            bail!("{repository}: a repository is needed, without tag and digest");
+        }
+        let of_sides = of_sides(&[&repository], &[], environment)?;
+        Ok(Self { repository, output: typed.output, of_sides })
+    }
+}
+
+/// What `ferry delete` shall take away.
+#[derive(Debug)]
+pub(crate) struct Delete {
+    pub(crate) image: Endpoint,
+    pub(crate) reference: Reference,
+    pub(crate) yes: bool,
+    pub(crate) output: Output,
+    pub(crate) of_sides: OfSides,
+}
+
+impl Delete {
+    pub(crate) fn new(typed: DeleteArguments, environment: &Environment) -> anyhow::Result<Self> {
+        let image: Endpoint = typed.image.parse()?;
+        // `latest` is nobody's intention here.
+        let reference = match (image.tag(), image.digest()) {
+            (Some(_), Some(_)) => {
+                bail!("{image}: name the tag, which is then removed, or the digest, not both")
+            }
+            (Some(tag), None) => Reference::Tag(tag.clone()),
+            (None, Some(digest)) => Reference::Digest(digest),
+            (None, None) => bail!("{image}: write the tag or the digest that shall be removed"),
+        };
+        let of_sides = of_sides(&[], &[&image], environment)?;
+        Ok(Self { image, reference, yes: typed.yes, output: typed.output, of_sides })
     }
 }
 
@@ -258,20 +330,25 @@ impl Serve {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let storage = typed.storage.or_else(|| configured.storage.map(|path| loaded.resolve(&path)));
         let storage = storage.context("--storage DIR is needed: the directory that holds the images")?;
-        let (listen, place) = match (typed.listen, configured.listen) {
-            (Some(listen), _) => (listen, "--listen"),
-            (None, Some(listen)) => (listen, "serve: listen:"),
-            (None, None) => (LISTEN.to_owned(), "--listen"),
+        let open = typed.open || configured.open;
+        let listen = match (typed.listen, configured.listen) {
+            (Some(listen), _) => listening(&listen, "--listen", open)?,
+            (None, Some(listen)) => listening(&listen, &in_file(loaded), open)?,
+            (None, None) => listening(LISTEN, "--listen", open)?,
         };
-        Ok(Self { storage, listen: listening(&listen, place, typed.open || configured.open)? })
+        Ok(Self { storage, listen })
     }
 
     /// Checks what is configured.
     pub(crate) fn check(loaded: &Loaded) -> anyhow::Result<()> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let listen = configured.listen.as_deref().unwrap_or(LISTEN);
-        listening(listen, "serve: listen:", configured.open).map(|_| ())
+        listening(listen, &in_file(loaded), configured.open).map(|_| ())
     }
+}
+
+fn in_file(loaded: &Loaded) -> String {
+    format!("{}: serve: listen:", loaded.name())
 }
 
 fn listening(text: &str, place: &str, open: bool) -> anyhow::Result<SocketAddr> {
@@ -353,6 +430,11 @@ mod tests {
         };
         let both = environment(&[("FERRY_TARGET_USERNAME", "me"), ("FERRY_TARGET_PASSWORD", "hunter2\n")]);
         let one = parse_list("list", "a x.example.com/a\nquay.io/b x.example.com/b\n").unwrap();
+        let of_sides = |pairs: &[Pair], environment: &Environment| {
+            let sources: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.source).collect();
+            let targets: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.target).collect();
+            of_sides(&sources, &targets, environment)
+        };
         let found = of_sides(&one, &both).unwrap();
         let (registry, credential) = found.target.unwrap();
         assert_eq!(registry.as_str(), "x.example.com");

@@ -7,11 +7,12 @@ use ferry_layout::Layout;
 use ferry_oci::{Name, Reference, Registry};
 use ferry_policy::naming;
 use ferry_registry::{Client, ClientOptions, Lane, Quota};
-use ferry_store::{PageRequest, Scope, Side, Store};
+use ferry_store::{PageRequest, Repository, RepositoryMut, Scope, Side, Store};
 use ferry_transfer::{Job, Mirror, Mirrors, Place};
 
 use crate::Environment;
 use crate::config::Registries;
+use crate::credentials::OfSides;
 use crate::endpoint::Endpoint;
 use crate::remote;
 use crate::settings::{Copy, MirrorOf, Pair};
@@ -36,7 +37,8 @@ enum Role {
 const MORE_CONNECTIONS: usize = 8;
 
 impl Stores {
-    pub(crate) fn new(
+    /// The stores of a copy.
+    pub(crate) fn of_copy(
         settings: &Copy,
         registries: Registries,
         environment: Environment,
@@ -45,8 +47,39 @@ impl Stores {
         let limit_rate = settings.limit_rate;
         let options = ClientOptions { connections_per_host, limit_rate, ..remote::options(&registries) };
         let client = remote::client(options, settings.of_sides.clone(), registries, environment)?;
-        let mirrors = settings.mirrors.clone();
+        Self::over(client, settings.mirrors.clone())
+    }
+
+    /// Stores that are looked at or tidied up: mirrors are no matter here.
+    pub(crate) fn of(
+        of_sides: OfSides,
+        registries: Registries,
+        environment: Environment,
+    ) -> anyhow::Result<Self> {
+        Self::over(
+            remote::client(remote::options(&registries), of_sides, registries, environment)?,
+            Vec::new(),
+        )
+    }
+
+    fn over(client: Arc<Client>, mirrors: Vec<MirrorOf>) -> anyhow::Result<Self> {
         Ok(Self { client, mirrors, opened: HashMap::new(), layout_name: "layout".parse()? })
+    }
+
+    /// The repository of an endpoint, to look at it.
+    pub(crate) fn reader(&mut self, endpoint: &Endpoint) -> anyhow::Result<Arc<dyn Repository>> {
+        let place = self.place(endpoint, Role::Source)?;
+        Ok(place.store.repository(&Scope::Hosted, &place.repository))
+    }
+
+    /// The repository of an endpoint, to remove from it. A layout is not created for that.
+    pub(crate) fn writer(&mut self, endpoint: &Endpoint) -> anyhow::Result<Arc<dyn RepositoryMut>> {
+        let place = match endpoint {
+            Endpoint::Registry(_) => self.place(endpoint, Role::Target)?,
+            Endpoint::Layout { .. } => self.place(endpoint, Role::Source)?,
+        };
+        let writable = place.store.writable(&Scope::Hosted, &place.repository);
+        writable.with_context(|| format!("{endpoint}: it can only be read"))
     }
 
     /// What the registry at an end of a pair still allows.
@@ -59,14 +92,34 @@ impl Stores {
 
     /// The job that a pair means, and the pair with the tag of a layout that was named alone filled in.
     pub(crate) async fn job(&mut self, pair: Pair) -> anyhow::Result<(Pair, Job)> {
-        let source = self.place(&pair.source, Role::Source)?;
-        let (reference, pair) = match pair.source.reference() {
-            Some(reference) => (reference, pair),
-            None => self.only_image(&source, pair).await?,
+        let alone = pair.source.reference().is_none();
+        let (source, reference) = self.image(pair.source).await?;
+        let target = match alone {
+            true => pair.target.with_tag(naming::target_tag(&reference, pair.target.tag())),
+            false => pair.target,
         };
+        let pair = Pair { source, target };
+        let source = self.place(&pair.source, Role::Source)?;
         let target = self.place(&pair.target, Role::Target)?;
         let tag = pair.target.tag().cloned();
         Ok((pair, Job { source, reference, target, tag }))
+    }
+
+    /// What an endpoint names. A layout that was named alone is its only image.
+    pub(crate) async fn image(&mut self, endpoint: Endpoint) -> anyhow::Result<(Endpoint, Reference)> {
+        if let Some(reference) = endpoint.reference() {
+            return Ok((endpoint, reference));
+        }
+        let tags = self.reader(&endpoint)?.tags(PageRequest::default()).await?.items;
+        let [only] = &tags[..] else {
+            let names: Vec<String> = tags.iter().take(10).map(|entry| entry.tag.to_string()).collect();
+            bail!(
+                "{endpoint}: it holds {} tagged images ({}); add :TAG, or @DIGEST for one without tag",
+                tags.len(),
+                names.join(", ")
+            );
+        };
+        Ok((endpoint.with_tag(Some(only.tag.clone())), Reference::Tag(only.tag.clone())))
     }
 
     fn place(&mut self, endpoint: &Endpoint, role: Role) -> anyhow::Result<Place> {
@@ -105,26 +158,6 @@ impl Stores {
             })
             .collect::<anyhow::Result<Vec<Mirror>>>()?;
         Ok(if mirrors.is_empty() { itself } else { Arc::new(Mirrors::new(mirrors, itself)) })
-    }
-
-    /// The image of a layout that was named without tag, if it holds just one.
-    async fn only_image(&self, source: &Place, pair: Pair) -> anyhow::Result<(Reference, Pair)> {
-        let repository = source.store.repository(&Scope::Hosted, &source.repository);
-        let tags = repository.tags(PageRequest::default()).await?.items;
-        let [only] = &tags[..] else {
-            let names: Vec<String> = tags.iter().take(10).map(|entry| entry.tag.to_string()).collect();
-            bail!(
-                "{}: it holds {} tagged images ({}); add :TAG, or @DIGEST for one without tag",
-                pair.source,
-                tags.len(),
-                names.join(", ")
-            );
-        };
-        let reference = Reference::Tag(only.tag.clone());
-        let tag = naming::target_tag(&reference, pair.target.tag());
-        let target = pair.target.with_tag(tag);
-        let source = pair.source.with_tag(Some(only.tag.clone()));
-        Ok((reference, Pair { source, target }))
     }
 }
 

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,4 +61,18 @@ pub struct Platform {
     /// Variant of the CPU, such as `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+}
+
+impl fmt::Display for Platform {
+    /// `linux/arm64/v8`, as every tool writes it; the version of Windows follows after a colon.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if let Some(variant) = &self.variant {
+            write!(f, "/{variant}")?;
+        }
+        match &self.os_version {
+            Some(version) => write!(f, ":{version}"),
+            None => Ok(()),
+        }
+    }
 }

@@ -27,6 +27,9 @@ async fn mistakes() {
     std::fs::write(ferry.path("not-a-layout/notes.txt"), "mine").unwrap();
     std::fs::write(ferry.path("bad.txt"), "alpine localhost:1/a\nalpine\n").unwrap();
     std::fs::write(ferry.path("clash.txt"), "a:1 localhost:1/x\nb:1 localhost:1/x\n").unwrap();
+    std::fs::write(ferry.path("wrong.yaml"), "registries:\n  quay.io:\n    acounts: []\n").unwrap();
+    std::fs::write(ferry.path("open.yaml"), "serve:\n  listen: 0.0.0.0:5000\n").unwrap();
+    std::fs::write(ferry.path("tls.yaml"), "registries: {quay.io: {tls: {ca: absent.pem}}}\n").unwrap();
     let here = format!("{taken}/absent:v1");
     let digest = format!("localhost:1/a@sha256:{}", "0".repeat(64));
     let cases: &[&[&str]] = &[
@@ -49,6 +52,18 @@ async fn mistakes() {
         &["serve", "--storage", "other", "--listen", &taken],
         &["serve", "--storage", "taken", "--listen", "127.0.0.1:0"],
         &["serve", "--storage", "bad.txt", "--listen", "127.0.0.1:0"],
+        &["serve"],
+        &["--config", "absent.yaml", "config", "check"],
+        &["--config", "wrong.yaml", "config", "check"],
+        &["--config", "open.yaml", "config", "check"],
+        &["--config", "tls.yaml", "copy", "alpine", "localhost:1/a"],
+        &["config", "check"],
+        &["config", "show"],
+        &["login", "not a host"],
+        &["login", "localhost:1"],
+        &["login", "--username", "a:b", "localhost:1"],
+        &["login", "--username", "me", "localhost:1"],
+        &["logout", "https://localhost:1/"],
     ];
     let mut sessions = Vec::new();
     let pid = std::fs::read_to_string(ferry.path("taken/lock")).unwrap();

@@ -8,6 +8,8 @@ mod faults;
 mod harness;
 mod kill;
 mod limits;
+mod looking;
 mod peers;
+mod peers_accounts;
 mod ranges;
 mod requests;

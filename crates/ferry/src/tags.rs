@@ -1,0 +1,70 @@
+//! `ferry tags`: what a repository holds.
+
+use std::io::Write;
+
+use ferry_oci::Digest;
+use ferry_store::{PageRequest, TagEntry};
+use serde::Serialize;
+
+use crate::Environment;
+use crate::cli::Output;
+use crate::config::Registries;
+use crate::exit::Exit;
+use crate::settings::Tags;
+use crate::stores::Stores;
+
+/// A listing as `--output json` prints it.
+#[derive(Debug, Serialize)]
+struct Listing {
+    repository: String,
+    tags: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry {
+    tag: String,
+    /// Only some registries say it in a listing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+}
+
+/// Runs `ferry tags`.
+pub(crate) async fn tags(
+    settings: Tags,
+    registries: Registries,
+    environment: Environment,
+) -> anyhow::Result<Exit> {
+    let mut stores = Stores::of(settings.of_sides, registries, environment)?;
+    let repository = stores.reader(&settings.repository)?;
+    let mut listing = Listing { repository: settings.repository.to_string(), tags: Vec::new() };
+    let mut request = PageRequest::default();
+    loop {
+        let page = repository.tags(request).await?;
+        match settings.output {
+            Output::Text => print(&page.items)?,
+            Output::Json => listing.tags.extend(page.items.into_iter().map(Entry::from)),
+        }
+        match page.next {
+            Some(next) => request = PageRequest { after: Some(next), limit: None },
+            None => break,
+        }
+    }
+    if settings.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&listing)?);
+    }
+    Ok(Exit::Done)
+}
+
+impl From<TagEntry> for Entry {
+    fn from(entry: TagEntry) -> Self {
+        Self { tag: entry.tag.to_string(), digest: entry.digest }
+    }
+}
+
+fn print(tags: &[TagEntry]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for entry in tags {
+        writeln!(out, "{}", entry.tag)?;
+    }
+    out.flush()
+}
