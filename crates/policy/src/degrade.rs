@@ -205,6 +205,19 @@ mod tests {
     }
 
     #[test]
+    fn an_index_follows_an_index_inside_it() {
+        let strip = Degradations::from(Degradation::StripAttestations);
+        let inner = index(&image());
+        let outer = index(&inner);
+        let (stripped, _) = strip.apply(&inner, &Children::new()).unwrap();
+        let (followed, applied) = strip.apply(&outer, &became(&inner, &stripped)).unwrap();
+        assert_eq!((followed.children().len(), applied), (1, strip));
+        assert_eq!(followed.children()[0].digest, stripped.digest());
+        let (again, applied) = strip.apply(&followed, &became(&image(), &image())).unwrap();
+        assert_eq!((again.bytes(), applied), (followed.bytes(), Degradations::NONE));
+    }
+
+    #[test]
     fn only_what_may_change_is_looked_at() {
         let entry = |kind: &str| Descriptor::new(kind, Digest::sha256(b""), 0);
         let strip = Degradations::from(Degradation::StripAttestations);

@@ -1,4 +1,5 @@
-//! The facts, with their sources. A fact that only hearsay knows does not stand here.
+//! The facts, with their sources. What only hearsay knows does not stand here, above all not what would refuse a name:
+//! who is refused wrongly can only say `--profile generic`.
 
 use ferry_oci::media_type::{OCI_INDEX, OCI_MANIFEST};
 
@@ -34,11 +35,9 @@ pub(super) static PROFILES: [Profile; 17] = [
     Profile {
         name: "aliyun-personal",
         title: "Aliyun ACR, personal edition",
-        // goharbor/harbor src/pkg/reg/adapter/aliacr
+        // goharbor/harbor src/pkg/reg/adapter/aliacr/openapi.go: repositories are asked for by namespace and name
         depth: Depth::TWO,
-        before_push: Some(
-            "create the namespace in the console of Aliyun ACR; repositories appear with the first push",
-        ),
+        before_push: Some("create the namespace in the console of Aliyun ACR"),
         // goharbor/harbor src/pkg/reg/adapter/aliacr/adapter.go
         requests_per_second: Some(15),
         hosts: &["registry.*.aliyuncs.com", "registry-vpc.*.aliyuncs.com"],
@@ -78,7 +77,7 @@ pub(super) static PROFILES: [Profile; 17] = [
         // support.huaweicloud.com swr_01_0011: OCI images are answered with 400 "Invalid image, fail to parse
         // 'manifest.json'"
         refuses: &[OCI_INDEX, OCI_MANIFEST],
-        // support.huaweicloud.com swr_01_0011: about 20 a second for pushes, then 503
+        // support.huaweicloud.com swr_01_0011 and swr_03_0007: about 20 pushes a second, then 503
         requests_per_second: Some(20),
         hosts: &["swr.*.myhuaweicloud.com"],
         ..BASE
@@ -111,7 +110,7 @@ pub(super) static PROFILES: [Profile; 17] = [
     Profile {
         name: "artifact-registry",
         title: "Google Artifact Registry",
-        // cloud.google.com artifact-registry/quotas: 18,000 writes a minute for a project and region
+        // Artifact Registry documentation, quotas: 18,000 writes a minute for a project and region
         requests_per_second: Some(300),
         hosts: &["*.pkg.dev", "gcr.io", "*.gcr.io"],
         ..BASE
@@ -127,8 +126,6 @@ pub(super) static PROFILES: [Profile; 17] = [
     Profile {
         name: "gitlab",
         title: "GitLab",
-        // gitlab-org/container-registry: names are GROUP/PROJECT[/…]
-        depth: Depth::BELOW_NAMESPACE,
         before_push: Some("create the project in GitLab"),
         hosts: &["registry.gitlab.com"],
         ..BASE
