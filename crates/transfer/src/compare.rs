@@ -87,6 +87,7 @@ impl Sides<'_> {
                 resolved.map_err(|error| Arc::new(error.on(Side::Source)))?.descriptor.digest
             }
         };
+        // A target that has the original has taken it, so it is not replaced by less.
         if digest == current {
             return Ok(Wanted::Unchanged(digest));
         }
