@@ -2,7 +2,8 @@
 //!
 //! No I/O, no async, no clock: every function here is a pure translation between text or bytes and a value that
 //! is valid by construction. The views of JSON documents are our own and deliberately small: a manifest keeps its
-//! verbatim bytes, and what a view does not know is never lost because nothing is ever written back from it.
+//! verbatim bytes, and what a view does not know is never lost because nothing is ever written back from it. The one
+//! module that makes other manifests of manifests, [`rewrite`], edits the document itself.
 
 mod challenge;
 mod descriptor;
@@ -16,6 +17,7 @@ mod reference;
 mod strict_json;
 
 pub mod media_type;
+pub mod rewrite;
 
 pub use challenge::{Challenge, parse_challenges};
 pub use descriptor::{Descriptor, Platform};

@@ -132,6 +132,11 @@ impl Manifest {
         self.subject.as_ref()
     }
 
+    /// What kind of artifact it is, if it says so.
+    pub fn artifact_type(&self) -> Option<&str> {
+        self.artifact_type.as_deref()
+    }
+
     /// The manifests that this one contains; empty for an image.
     pub fn children(&self) -> &[Descriptor] {
         match &self.content {

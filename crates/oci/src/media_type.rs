@@ -9,6 +9,12 @@ pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// OCI layer, tar compressed with gzip.
 pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// OCI layer, tar without compression.
+pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// OCI layer that lives elsewhere, tar without compression (deprecated by image-spec `layer.md`).
+pub const OCI_FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+/// OCI layer that lives elsewhere, tar compressed with gzip (deprecated by image-spec `layer.md`).
+pub const OCI_FOREIGN_GZIP: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 /// The empty JSON object `{}`, used where an artifact has no configuration.
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// Docker manifest list (the older form of an index).
@@ -19,6 +25,12 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// Docker layer, tar compressed with gzip.
 pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// Docker layer, tar without compression.
+pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+/// Docker layer that lives elsewhere, tar without compression.
+pub const DOCKER_FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
+/// Docker layer that lives elsewhere, tar compressed with gzip.
+pub const DOCKER_FOREIGN_GZIP: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
 /// Every manifest media type that ferry stores and copies, the ones to ask for first first.
 pub const MANIFESTS: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
@@ -41,6 +53,5 @@ pub fn is_manifest(media_type: &str) -> bool {
 /// Whether a layer of this type lives elsewhere and may be absent from every registry (image-spec `layer.md`,
 /// "Non-Distributable Layers"). Decided by the media type, never by the presence of `urls`.
 pub fn is_nondistributable(media_type: &str) -> bool {
-    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar")
-        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
+    media_type.starts_with(OCI_FOREIGN) || media_type.starts_with(DOCKER_FOREIGN)
 }

@@ -1,5 +1,9 @@
 //! Under which name an image arrives.
 
+mod preset;
+
+pub use preset::Preset;
+
 use ferry_oci::{ImageReference, Malformed, Reference, Tag};
 
 /// The tag that an image gets at the target: the one written there, else the one that it has at the source, where no

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use ferry_oci::{Digest, Name};
-use ferry_store::{Hints, Holding, Result};
+use ferry_store::{Hints, Holding, Result, Rewritten};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, QueryBuilder, Sqlite, SqlitePool, query, query_scalar};
 
@@ -14,6 +14,39 @@ const EXPIRY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// How long another process may keep the file busy.
 const BUSY: Duration = Duration::from_secs(10);
+
+/// The statements with which a table is prepared.
+struct Table {
+    create: &'static str,
+    /// Forgets what was not seen since.
+    forget: &'static str,
+    /// A row, if there is any.
+    any: &'static str,
+}
+
+const TABLES: [Table; 2] = [
+    Table {
+        create: "CREATE TABLE IF NOT EXISTS holders (store TEXT NOT NULL, digest TEXT NOT NULL, \
+                 repository TEXT NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (store, digest)) WITHOUT ROWID",
+        forget: "DELETE FROM holders WHERE seen < $1",
+        any: "SELECT 1 FROM holders LIMIT 1",
+    },
+    Table {
+        create: "CREATE TABLE IF NOT EXISTS rewritten (source TEXT NOT NULL, how TEXT NOT NULL, \
+                 target TEXT NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (source, how)) WITHOUT ROWID",
+        forget: "DELETE FROM rewritten WHERE seen < $1",
+        any: "SELECT 1 FROM rewritten LIMIT 1",
+    },
+];
+
+impl Table {
+    /// Makes it if it is missing, forgets what is older than `oldest`, and says whether nothing is left.
+    async fn prepare(&self, pool: &SqlitePool, oldest: i64) -> sqlx::Result<bool> {
+        query(self.create).execute(pool).await?;
+        query(self.forget).bind(oldest).execute(pool).await?;
+        Ok(query(self.any).fetch_optional(pool).await?.is_none())
+    }
+}
 
 /// What runs saw of the registries they wrote to, in an SQLite file that processes may share.
 ///
@@ -42,17 +75,12 @@ impl FileHints {
             .disable_statement_logging();
         let failed = |e| catalog::error("open", path.display(), e);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
-        query(
-            "CREATE TABLE IF NOT EXISTS holders (store TEXT NOT NULL, digest TEXT NOT NULL, \
-             repository TEXT NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (store, digest)) WITHOUT ROWID",
-        )
-        .execute(&pool)
-        .await
-        .map_err(failed)?;
         let oldest = now.saturating_sub(seconds(EXPIRY));
-        query("DELETE FROM holders WHERE seen < $1").bind(oldest).execute(&pool).await.map_err(failed)?;
-        let some = query("SELECT 1 FROM holders LIMIT 1").fetch_optional(&pool).await.map_err(failed)?;
-        Ok(Self { pool, now, empty: some.is_none() })
+        let mut empty = true;
+        for table in TABLES {
+            empty &= table.prepare(&pool, oldest).await.map_err(failed)?;
+        }
+        Ok(Self { pool, now, empty })
     }
 }
 
@@ -97,5 +125,34 @@ impl Hints for FileHints {
             .await
             .map(drop)
             .map_err(|e| catalog::error("forget", digest, e))
+    }
+
+    async fn rewritten(&self, from: &Digest, how: &str) -> Result<Option<Digest>> {
+        if self.empty {
+            return Ok(None);
+        }
+        let found: sqlx::Result<Option<String>> =
+            query_scalar("SELECT target FROM rewritten WHERE source = $1 AND how = $2")
+                .bind(from.to_string())
+                .bind(how)
+                .fetch_optional(&self.pool)
+                .await;
+        let found = found.map_err(|e| catalog::error("look up", from, e))?;
+        Ok(found.and_then(|digest| digest.parse().ok()))
+    }
+
+    async fn remember_rewritten(&self, seen: Vec<Rewritten>) -> Result<()> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO rewritten (source, how, target, seen) ");
+        statement.push_values(&seen, |mut row, Rewritten { from, how, to }| {
+            row.push_bind(from.to_string()).push_bind(how.to_string());
+            row.push_bind(to.to_string()).push_bind(self.now);
+        });
+        statement
+            .push(" ON CONFLICT (source, how) DO UPDATE SET target = excluded.target, seen = excluded.seen");
+        let written = statement.build().execute(&self.pool).await;
+        written.map(drop).map_err(|e| catalog::error("remember", "what manifests became", e))
     }
 }

@@ -23,7 +23,7 @@ mod wrappers;
 pub use error::{Error, Kind, Result, Side};
 pub use extents::Extents;
 pub use memory::MemoryStore;
-pub use staging::{Hints, Holding, Partial, Staging};
+pub use staging::{Hints, Holding, Partial, Rewritten, Staging};
 pub use types::{
     Begun, Blob, BlobBody, ByteRange, ByteStream, Cursor, Expect, FileSlice, Mount, Page, PageRequest,
     Removed, RepositoryEntry, Resolved, Scope, Stored, TagEntry, UploadToken,

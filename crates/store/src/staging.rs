@@ -62,6 +62,17 @@ pub struct Holding {
     pub digest: Digest,
 }
 
+/// What a manifest became when it was rewritten for a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The manifest as the source has it.
+    pub from: Digest,
+    /// Names the way of rewriting; the same way always comes to the same result.
+    pub how: Arc<str>,
+    /// The manifest as the target has it.
+    pub to: Digest,
+}
+
 /// What earlier runs saw of stores. Hints only: whoever acts on one bears that it may be wrong by now.
 #[async_trait]
 pub trait Hints: Send + Sync {
@@ -73,4 +84,10 @@ pub trait Hints: Send + Sync {
 
     /// Forgets who holds a blob, because it turned out not to.
     async fn forget(&self, store: &str, digest: &Digest) -> Result<()>;
+
+    /// What `from` became when it was last rewritten in the way `how`.
+    async fn rewritten(&self, from: &Digest, how: &str) -> Result<Option<Digest>>;
+
+    /// Remembers what became of manifests, or that it was seen again.
+    async fn remember_rewritten(&self, seen: Vec<Rewritten>) -> Result<()>;
 }

@@ -25,6 +25,8 @@ pub use auth::{Auth, Login};
 pub use requests::{Kind, Recorded};
 pub use rules::{Fault, FaultRule};
 
+use crate::quirks::{Quirks, QuirkyStore, SharedQuirks};
+
 /// A registry in memory on a loopback port; it stops when dropped.
 pub struct FakeRegistry {
     address: SocketAddr,
@@ -40,6 +42,7 @@ struct State {
     requests: Mutex<Vec<Recorded>>,
     auth: Mutex<auth::Guard>,
     quota: Mutex<Option<Pulls>>,
+    quirks: SharedQuirks,
 }
 
 /// How many manifests may be read, and how many were.
@@ -63,7 +66,8 @@ impl FakeRegistry {
         let address = listener.local_addr()?;
         let store = Arc::new(MemoryStore::new());
         let state = Arc::new(State::default());
-        let service = RegistryService::new(Arc::clone(&store) as Arc<dyn ferry_store::Store>);
+        let quirky = QuirkyStore::sharing(Arc::clone(&store) as _, state.quirks.clone());
+        let service = RegistryService::new(Arc::new(quirky));
         let handler = handler::Faulty::new(service, Arc::clone(&state), address);
         let accepting = tokio::spawn(connection::accept(listener, handler));
         Ok(Self { address, store, state, accepting })
@@ -106,6 +110,11 @@ impl FakeRegistry {
     /// of so many seconds.
     pub fn quota(&self, limit: u64, window: u64) {
         *lock(&self.state.quota) = Some(Pulls { limit, window, used: 0 });
+    }
+
+    /// From now on it is particular about these things, and about no others.
+    pub fn quirks(&self, quirks: Quirks) {
+        self.state.quirks.set(quirks);
     }
 
     /// Makes every token that was given out worthless.

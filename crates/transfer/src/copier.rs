@@ -3,6 +3,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_oci::{Digest, Name};
+use ferry_policy::degrade::Degradations;
 use ferry_store::{Error, Hints, Kind, Repository, Staging};
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::{self, StreamExt};
@@ -39,6 +40,9 @@ pub struct Options {
     pub retry: Retry,
     /// Checks every blob and manifest of an image at the target, even if its tag is the source's already.
     pub recheck: bool,
+    /// What is changed in images that go to the stores with these ids; nothing for others. A matter of the store, not
+    /// of the image, so that all images of a run that share content agree on what it becomes there.
+    pub degradations: HashMap<Arc<str>, Degradations>,
 }
 
 impl Default for Options {
@@ -51,6 +55,7 @@ impl Default for Options {
             hints: None,
             retry: Retry::default(),
             recheck: false,
+            degradations: HashMap::new(),
         }
     }
 }
@@ -65,6 +70,7 @@ pub(crate) struct Run {
     pub(crate) spools: Spools,
     pub(crate) retry: Retry,
     pub(crate) recheck: bool,
+    degradations: HashMap<Arc<str>, Degradations>,
     pub(crate) stop: CancellationToken,
     images: usize,
     jobs: usize,
@@ -87,6 +93,7 @@ impl Copier {
             spools: Spools::new(options.staging, options.stage_from),
             retry: options.retry,
             recheck: options.recheck,
+            degradations: options.degradations,
             stop,
             images: options.images.max(1),
             jobs: options.jobs.max(1),
@@ -135,6 +142,11 @@ impl Copier {
 impl Run {
     fn sources(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Lanes>>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is changed in images that go to the store `id`.
+    pub(crate) fn degradations(&self, id: &Arc<str>) -> Degradations {
+        self.degradations.get(id).copied().unwrap_or_default()
     }
 
     /// A repository of the store `id` as something to read from.

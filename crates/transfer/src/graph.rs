@@ -1,4 +1,5 @@
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,15 +8,17 @@ use ferry_store::{Error, Kind, Repository, RepositoryMut, Scope, Side, Store};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use crate::compare::{Compared, Sides, fetch_child};
 use crate::copier::{Landing, Run};
 use crate::flight::{Flight, Landed, Trust};
+use crate::plan::Degraded;
 
 /// An index inside an index inside an index … is followed so far and no further.
 const MAX_DEPTH: usize = 4;
 /// The most manifests of one image.
 const MAX_MANIFESTS: usize = 5_000;
 /// Entries of one manifest that are worked on at once; the blobs among them have a limit of their own.
-const ENTRIES: usize = 8;
+pub(crate) const ENTRIES: usize = 8;
 
 /// A repository of a store.
 #[derive(Clone)]
@@ -46,12 +49,12 @@ pub struct Job {
 pub enum Outcome {
     /// The target had it already.
     Unchanged {
-        /// The image.
+        /// The image as the target has it.
         digest: Digest,
     },
     /// It was copied, and the target's tag points at it.
     Copied {
-        /// The image.
+        /// The image as the target has it.
         digest: Digest,
         /// What that took.
         figures: Figures,
@@ -80,6 +83,18 @@ pub struct Figures {
     pub present: usize,
     /// Manifests sent to the target.
     pub manifests: usize,
+    /// What was changed in the image, if anything was.
+    pub degraded: Option<Degraded>,
+}
+
+impl Outcome {
+    /// What was changed in an image that was copied, and which it was before; `None` if it arrived as it is.
+    pub fn degraded(&self) -> Option<&Degraded> {
+        match self {
+            Self::Copied { figures, .. } => figures.degraded.as_ref(),
+            Self::Unchanged { .. } | Self::Failed { .. } | Self::Stopped => None,
+        }
+    }
 }
 
 /// The walk over one image.
@@ -92,11 +107,28 @@ pub(crate) struct Image {
     /// Nothing of the image is expected at the target, so asking for its manifests is a waste.
     fresh: bool,
     trust: Trust,
-    manifests: AtomicUsize,
+    /// Manifests that were fetched already, as the target gets them, by what they are there.
+    made: Arc<HashMap<Digest, Manifest>>,
+    limit: Limit,
     figures: Mutex<Figures>,
 }
 
-type Shared<T> = Result<T, Arc<Error>>;
+pub(crate) type Shared<T> = Result<T, Arc<Error>>;
+
+/// Counts the manifests of an image.
+#[derive(Default)]
+pub(crate) struct Limit(AtomicUsize);
+
+impl Limit {
+    /// One more manifest at this depth; an error if it is one too many.
+    pub(crate) fn admit(&self, manifest: &Manifest, depth: usize) -> Shared<()> {
+        if depth > MAX_DEPTH || self.0.fetch_add(1, Ordering::Relaxed) >= MAX_MANIFESTS {
+            let detail = "the image is nested too deeply or has too many manifests";
+            return Err(fail(Kind::Invalid, manifest.digest(), detail, Side::Source));
+        }
+        Ok(())
+    }
+}
 
 impl Image {
     pub(crate) async fn copy(run: Arc<Run>, job: Job) -> Outcome {
@@ -115,18 +147,19 @@ impl Image {
         }
     }
 
-    /// The digest of the image, and whether anything had to be done.
+    /// The digest of the image at the target, and whether anything had to be done.
     async fn try_copy(run: Arc<Run>, job: &Job, total: &Mutex<Figures>) -> Shared<(Digest, bool)> {
         let source = job.source.store.repository(&Scope::Hosted, &job.source.repository);
         let target = job.target.store.writable(&Scope::Hosted, &job.target.repository).ok_or_else(|| {
             let error = Error::new(Kind::Denied, "push to", &job.target.repository, "it can only be read");
             error.on(Side::Target)
         })?;
-        let current = current(&*target, job).await?;
-        let root = match wanted(&*source, job, current, run.recheck).await? {
-            Wanted::Unchanged(digest) => return Ok((digest, false)),
-            Wanted::Root(root) => root,
+        let sides = Sides { run: &run, job, source: &source, target: &target };
+        let (current, plan) = match sides.compare().await? {
+            Compared::Unchanged(digest) => return Ok((digest, false)),
+            Compared::Wanted { current, plan } => (current, plan),
         };
+        let (root, made) = (plan.root, Arc::new(plan.made));
         let walk = |trust| {
             Arc::new(Self {
                 run: Arc::clone(&run),
@@ -136,7 +169,8 @@ impl Image {
                 target: Arc::clone(&target),
                 fresh: current.is_none(),
                 trust,
-                manifests: AtomicUsize::new(0),
+                made: Arc::clone(&made),
+                limit: Limit::default(),
                 figures: Mutex::default(),
             })
         };
@@ -149,7 +183,12 @@ impl Image {
             result = Arc::clone(&image).put(root.clone(), job.tag.clone(), 0).await;
             add(total, &image.figures);
         }
-        result.map(|()| (root.digest(), true))
+        result?;
+        if let Some(degraded) = plan.degraded {
+            run.known.rewrote(degraded.original, run.degradations(&job.target.id), root.digest()).await;
+            total.lock().unwrap_or_else(PoisonError::into_inner).degraded = Some(degraded);
+        }
+        Ok((root.digest(), true))
     }
 
     /// Puts a manifest after everything that it names.
@@ -160,10 +199,7 @@ impl Image {
         depth: usize,
     ) -> BoxFuture<'static, Shared<()>> {
         async move {
-            if depth > MAX_DEPTH || self.manifests.fetch_add(1, Ordering::Relaxed) >= MAX_MANIFESTS {
-                let detail = "the image is nested too deeply or has too many manifests";
-                return Err(fail(Kind::Invalid, manifest.digest(), detail, Side::Source));
-            }
+            self.limit.admit(&manifest, depth)?;
             let mut needed: Vec<Descriptor> = manifest.children().to_vec();
             needed.extend(manifest.blobs().into_iter().cloned());
             // What takes longest begins first.
@@ -235,66 +271,17 @@ impl Image {
                 Err(error) => return Err(Arc::new(error.on(Side::Target))),
             }
         }
-        let manifest = fetch(&*self.source, &reference).await?;
+        let manifest = match self.made.get(&child.digest) {
+            Some(made) => made.clone(),
+            None => fetch_child(&*self.source, &child).await?,
+        };
         let size = manifest.bytes().len() as u64;
-        if size != child.size || manifest.media_type() != child.media_type {
-            let detail = format!(
-                "it is {} of {size} bytes where the index says {} of {}",
-                manifest.media_type(),
-                child.media_type,
-                child.size
-            );
-            return Err(fail(Kind::Invalid, child.digest, &detail, Side::Source));
-        }
         self.put(manifest, None, depth + 1).await.map(|()| Landed::Moved(size))
     }
 
     fn count(&self, change: impl FnOnce(&mut Figures)) {
         change(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
     }
-}
-
-enum Wanted {
-    Unchanged(Digest),
-    Root(Manifest),
-}
-
-/// What the target has in the image's place.
-async fn current(target: &dyn RepositoryMut, job: &Job) -> Shared<Option<Digest>> {
-    let reference = job.tag.clone().map_or_else(|| job.reference.clone(), Reference::Tag);
-    match target.resolve(&reference).await {
-        Ok(found) => Ok(Some(found.descriptor.digest)),
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(Arc::new(error.on(Side::Target))),
-    }
-}
-
-/// What the source has, in the fewest requests: nothing to compare with means that the manifest is wanted at once;
-/// otherwise a look at its digest, which costs no quota, comes first.
-async fn wanted(
-    source: &dyn Repository,
-    job: &Job,
-    current: Option<Digest>,
-    recheck: bool,
-) -> Shared<Wanted> {
-    let Some(current) = current.filter(|_| !recheck) else {
-        return fetch(source, &job.reference).await.map(Wanted::Root);
-    };
-    let digest = match &job.reference {
-        Reference::Digest(digest) => *digest,
-        Reference::Tag(_) => {
-            let resolved = source.resolve(&job.reference).await;
-            resolved.map_err(|error| Arc::new(error.on(Side::Source)))?.descriptor.digest
-        }
-    };
-    if digest == current {
-        return Ok(Wanted::Unchanged(digest));
-    }
-    fetch(source, &Reference::Digest(digest)).await.map(Wanted::Root)
-}
-
-async fn fetch(source: &dyn Repository, reference: &Reference) -> Shared<Manifest> {
-    source.manifest(reference).await.map_err(|error| Arc::new(error.on(Side::Source)))
 }
 
 fn add(total: &Mutex<Figures>, more: &Mutex<Figures>) {
@@ -307,6 +294,6 @@ fn add(total: &Mutex<Figures>, more: &Mutex<Figures>) {
     total.manifests += more.manifests;
 }
 
-fn fail(kind: Kind, digest: Digest, detail: &str, side: Side) -> Arc<Error> {
+pub(crate) fn fail(kind: Kind, digest: Digest, detail: &str, side: Side) -> Arc<Error> {
     Arc::new(Error::new(kind, "copy manifest", digest, detail).on(side))
 }

@@ -2,7 +2,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_oci::{Digest, Name};
-use ferry_store::{Hints, Holding};
+use ferry_policy::degrade::Degradations;
+use ferry_store::{Hints, Holding, Rewritten};
 
 use crate::graph::Place;
 
@@ -30,6 +31,9 @@ struct Learnt {
     /// Whether a target held a blob in the repository that is called as the source's.
     names: HashMap<(Arc<str>, Name), bool>,
     turns: HashMap<Key, Turn>,
+    rewritten: HashMap<(Digest, Degradations), Digest>,
+    /// Of those, what the hints do not have yet, or what was seen again.
+    new_rewritten: Vec<Rewritten>,
 }
 
 /// Whether a store is known to mount blobs, its own included.
@@ -114,10 +118,57 @@ impl Known {
         self.remember(handed_over).await;
     }
 
+    /// What the manifest became when it was last rewritten so.
+    pub(crate) async fn rewritten(&self, from: &Digest, how: Degradations) -> Option<Digest> {
+        if how.is_empty() {
+            return None;
+        }
+        let known = self.lock().rewritten.get(&(*from, how)).copied();
+        match (known, &self.hints) {
+            (None, Some(hints)) => {
+                let hint = hints.rewritten(from, &how.key()).await;
+                hint.inspect_err(|error| tracing::debug!(%error, "no hint")).ok().flatten()
+            }
+            (known, _) => known,
+        }
+    }
+
+    /// Records what a manifest became, and that it is at a target now.
+    pub(crate) async fn rewrote(&self, from: Digest, how: Degradations, to: Digest) {
+        let handed_over = {
+            let mut learnt = self.lock();
+            if learnt.rewritten.len() >= MOST {
+                learnt.rewritten.clear();
+            }
+            let before = learnt.rewritten.insert((from, how), to);
+            if self.hints.is_some() && before != Some(to) {
+                learnt.new_rewritten.push(Rewritten { from, how: how.key().into(), to });
+            }
+            if learnt.new_rewritten.len() >= HANDED_OVER {
+                std::mem::take(&mut learnt.new_rewritten)
+            } else {
+                Vec::new()
+            }
+        };
+        self.remember_rewritten(handed_over).await;
+    }
+
     /// Hands everything new to the hints of later runs.
     pub(crate) async fn hand_over(&self) {
-        let new = std::mem::take(&mut self.lock().new);
+        let (new, rewritten) = {
+            let mut learnt = self.lock();
+            (std::mem::take(&mut learnt.new), std::mem::take(&mut learnt.new_rewritten))
+        };
         self.remember(new).await;
+        self.remember_rewritten(rewritten).await;
+    }
+
+    async fn remember_rewritten(&self, new: Vec<Rewritten>) {
+        if let Some(hints) = self.hints.as_ref().filter(|_| !new.is_empty())
+            && let Err(error) = hints.remember_rewritten(new).await
+        {
+            tracing::debug!(%error, "later runs will rewrite manifests to compare them");
+        }
     }
 
     async fn remember(&self, new: Vec<Holding>) {

@@ -3,7 +3,11 @@
 //! A [`Copier`] lives as long as one run. It walks the graph of an image children first and writes the tag last; every
 //! blob is moved by one flight, however many images of the run want it at the same time. What the run learns of a
 //! target (which repository holds which blob) saves requests and is only ever a hint: being wrong costs a request.
+//!
+//! A target that does not take an image as it is gets one that was rewritten by declared degradations: then the manifests
+//! are fetched and rewritten first, and the walk goes over what they have become.
 
+mod compare;
 mod copier;
 mod fill;
 mod flight;
@@ -11,6 +15,7 @@ mod graph;
 mod known;
 mod lanes;
 mod mirrors;
+mod plan;
 mod reader;
 mod retry;
 mod send;
@@ -20,4 +25,5 @@ mod work;
 pub use copier::{Copier, Options};
 pub use graph::{Figures, Job, Outcome, Place};
 pub use mirrors::{Mirror, Mirrors};
+pub use plan::Degraded;
 pub use retry::Retry;

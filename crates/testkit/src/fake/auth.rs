@@ -12,6 +12,8 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 use url::form_urlencoded;
 
+use super::requests::repository;
+
 /// A user and a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
@@ -142,9 +144,7 @@ impl Scope {
 
 fn needed_scopes(parts: &Parts) -> Vec<Scope> {
     let path = parts.uri.path();
-    let words = ["/manifests/", "/blobs/", "/referrers/", "/tags/list"];
-    let end = words.into_iter().filter_map(|word| path.rfind(word)).max();
-    let Some(name) = end.and_then(|end| path.get("/v2/".len()..end)) else { return Vec::new() };
+    let Some(name) = repository(path) else { return Vec::new() };
     let actions = match parts.method {
         Method::GET | Method::HEAD if !path.contains("/blobs/uploads/") => "pull",
         Method::DELETE if !path.contains("/blobs/uploads/") => "delete",

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use ferry_oci::{Digest, ErrorBody, ErrorCode};
 use ferry_serve::{Handler, RegistryService, ResponseBody};
 use http::header::{RANGE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::auth::answer;
 use super::connection::Wire;
-use super::requests::{Kind, Recorded};
+use super::requests::{Kind, Recorded, repository};
 use super::rules::Fault;
 use super::{State, faulty, lock};
 
@@ -68,11 +69,22 @@ impl Faulty {
             let error = ErrorBody { code: ErrorCode::TooManyRequests, message: "pull rate limit".to_owned() };
             return Ok(refusal(429, None, error.to_json()));
         }
+        if let Some(reason) = self.refuse_name(&parts) {
+            let error = ErrorBody { code: ErrorCode::NameInvalid, message: reason };
+            return Ok(refusal(400, None, error.to_json()));
+        }
         let mut response = self.suffer(fault, Request::from_parts(parts, body), wire).await?;
         if let Some((headers, _)) = counted {
             response.headers_mut().extend(headers);
         }
         Ok(response)
+    }
+
+    /// Why a push is refused for the name of its repository, if it is.
+    fn refuse_name(&self, parts: &Parts) -> Option<String> {
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        let name = repository(parts.uri.path()).filter(|_| !reads)?;
+        self.state.quirks.refuse_name(&name.parse().ok()?)
     }
 
     /// Counts a manifest that is read, where there is a quota. Returns what is announced, and whether it is allowed.

@@ -86,3 +86,10 @@ impl Recorded {
         }
     }
 }
+
+/// The repository that a path is about.
+pub(super) fn repository(path: &str) -> Option<&str> {
+    let words = ["/manifests/", "/blobs/", "/referrers/", "/tags/list"];
+    let end = words.into_iter().filter_map(|word| path.rfind(word)).max()?;
+    path.get("/v2/".len()..end)
+}

@@ -205,3 +205,39 @@ async fn requests_are_remembered_and_the_end_is_an_end() {
     }
     assert!(refused);
 }
+
+async fn put(registry: &FakeRegistry, repository: &str, manifest: &ferry_oci::Manifest) -> Got {
+    let line = format!("PUT /v2/{repository}/manifests/{}", manifest.digest());
+    let headers = format!("content-type: {}\r\n", manifest.media_type());
+    send(registry, &line, &headers, manifest.bytes()).await
+}
+
+#[tokio::test]
+async fn particular_registries() {
+    use crate::images::{ImageBuilder, MediaTypes};
+    let registry = FakeRegistry::start().await.unwrap();
+    let repository = registry.store().writable(&Scope::Hosted, &"a/b".parse().unwrap()).unwrap();
+    let image = |types| ImageBuilder::new(types).platform("linux/amd64", []).attestations().build();
+    let (oci, docker) = (image(MediaTypes::Oci), image(MediaTypes::Docker));
+    for image in [&oci, &docker] {
+        image.push_to(&*repository, None).await.unwrap();
+    }
+    registry.quirks(Quirks { refuses_oci: true, ..Quirks::default() });
+    let refused = put(&registry, "a/b", &oci.manifests[0]).await;
+    let body = String::from_utf8(refused.body.clone()).unwrap();
+    assert_eq!(refused.status(), "400");
+    assert!(body.contains("MANIFEST_INVALID") && body.contains("fail to parse 'manifest.json'"), "{body}");
+    assert_eq!(put(&registry, "a/b", &docker.root).await.status(), "201");
+    registry.quirks(Quirks { refuses_attestations: true, ..Quirks::default() });
+    assert_eq!(put(&registry, "a/b", &docker.root).await.status(), "400");
+    assert_eq!(put(&registry, "a/b", &docker.manifests[0]).await.status(), "201");
+    registry.quirks(Quirks { manifest_size: Some(100), ..Quirks::default() });
+    assert_eq!(put(&registry, "a/b", &docker.manifests[0]).await.status(), "400");
+    registry.quirks(Quirks { depth: Some(1), ..Quirks::default() });
+    let deep = send(&registry, "POST /v2/a/b/blobs/uploads/", "", b"").await;
+    assert_eq!(deep.status(), "400");
+    assert!(deep.body.starts_with(br#"{"errors":[{"code":"NAME_INVALID""#));
+    assert_eq!(send(&registry, "POST /v2/a/blobs/uploads/", "", b"").await.status(), "202");
+    registry.quirks(Quirks::default());
+    assert_eq!(put(&registry, "a/b", &oci.root).await.status(), "201");
+}
