@@ -155,6 +155,10 @@ pub(crate) struct CopyArguments {
     /// Fetch and send at most so many bytes a second, each way: 500kB, 2MiB
     #[arg(long, value_name = "RATE")]
     pub(crate) limit_rate: Option<ByteSize>,
+    /// What targets take: auto goes by their hosts; NAME (huawei-swr, tencent-ccr, ...) where the host does not tell;
+    /// strict changes no image for a target, whatever it takes
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
     /// Read what REGISTRY holds from MIRROR first; may be repeated, and mirrors are asked in order
     #[arg(long = "mirror", value_name = "REGISTRY=MIRROR[/PREFIX]")]
     pub(crate) mirrors: Vec<String>,

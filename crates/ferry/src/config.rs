@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-pub(crate) use registries::{Account, Registries};
-pub(crate) use schema::{Config, MirrorPlace};
+pub(crate) use registries::Registries;
+pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
 pub(crate) use text::Source;
 
 use crate::Environment;
@@ -161,6 +161,7 @@ registries:
       - {username: two, password: {file: secrets/two}}
       - {identity_token: {command: [pass, show, hub]}}
       - {helper: desktop}
+      - {cloud: aws}
     mirrors: [mirror.example.com:5000/hub]
   registry.example.com:5000:
     plain_http: false
@@ -168,6 +169,7 @@ registries:
     proxy: socks5://proxy.example.com:1080
     allow_networks: [10.0.0.0/8]
     upload: {chunks: 10MB}
+    profile: harbor
   "*":
     proxy: {env: PROXY}
 serve: {storage: images, listen: "127.0.0.1:5000", open: false}

@@ -42,6 +42,7 @@ pub(crate) async fn copy(
         staging: kept.staging,
         hints: kept.hints,
         recheck: settings.recheck,
+        degradations: settings.degradations.iter().map(|(to, what)| (to.as_str().into(), *what)).collect(),
         ..Options::default()
     };
     let watch = settings.budget.map(|budget| stop_in_time(budget, stop.clone()));
@@ -125,7 +126,7 @@ fn hint(pair: &Pair, outcome: &Outcome) -> Option<String> {
         Some(Side::Target) => &pair.target,
         None => return exit::hint(error, None),
     };
-    exit::hint(error, endpoint.registry().map(Registry::as_str))
+    exit::hint(error, endpoint.registry())
 }
 
 /// What outlives a run: unfinished blobs, and what was seen of targets.

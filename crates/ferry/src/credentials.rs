@@ -2,6 +2,8 @@
 //! what `ferry login`, `podman login` and `docker login` left.
 
 mod auth_file;
+mod cloud;
+mod fresh;
 mod helper;
 mod login;
 
@@ -9,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use ferry_oci::{Name, Registry};
-use ferry_registry::{Asked, Credential, Credentials, Secret};
+use ferry_registry::{Asked, ClientOptions, Clouds, Credential, Credentials, Secret};
 use ferry_store::{Error, Kind, Result, Side};
 
 use self::auth_file::{AuthFile, Entry};
-use self::helper::Helpers;
+use self::fresh::Fresh;
 use crate::Environment;
 use crate::config::{Account, Registries, Source};
 
@@ -51,13 +53,26 @@ pub(crate) struct Logins {
     registries: Registries,
     files: Vec<PathBuf>,
     environment: Environment,
-    helpers: Helpers,
+    clouds: Option<Clouds>,
+    fresh: Fresh,
 }
 
 impl Logins {
-    pub(crate) fn new(of_sides: OfSides, registries: Registries, environment: Environment) -> Self {
+    /// `options` say how clouds are reached, if an account is one's.
+    ///
+    /// # Errors
+    /// As [`Clouds::new`].
+    pub(crate) fn new(
+        of_sides: OfSides,
+        registries: Registries,
+        environment: Environment,
+        options: &ClientOptions,
+    ) -> Result<Self> {
         let files = environment.auth_files();
-        Self { of_sides, registries, files, environment, helpers: Helpers::default() }
+        let of_cloud = |account: &Account| matches!(account, Account::Cloud(_));
+        let clouds = registries.accounts.values().flatten().any(of_cloud).then(|| Clouds::new(options));
+        let (clouds, fresh) = (clouds.transpose()?, Fresh::default());
+        Ok(Self { of_sides, registries, files, environment, clouds, fresh })
     }
 
     async fn account(&self, registry: &Registry, account: &Account) -> Result<Option<Credential>> {
@@ -67,8 +82,16 @@ impl Logins {
                 Some(Credential::Password { username: username.clone(), password: secret(password).await? })
             }
             Account::IdentityToken(token) => Some(Credential::IdentityToken(secret(token).await?)),
-            Account::Helper(name) => self.helpers.get(name, registry).await?,
+            Account::Helper(name) => self.helper(name, registry).await?,
+            Account::Cloud(cloud) => {
+                let asking = || self.cloud(*cloud, registry);
+                self.fresh.get(&format!("{cloud:?}"), registry, asking).await?
+            }
         })
+    }
+
+    async fn helper(&self, name: &str, registry: &Registry) -> Result<Option<Credential>> {
+        self.fresh.get(&format!("docker-credential-{name}"), registry, || helper::get(name, registry)).await
     }
 
     async fn secret(&self, registry: &Registry, source: &Source) -> Result<Secret> {
@@ -122,7 +145,7 @@ impl Logins {
             AuthFile::parse(&text).map_err(|e| failed(registry, format!("{}: {e}", path.display())))?;
         match file.find(registry, repository) {
             Some(Entry::Here(credential)) => Ok(Some(credential)),
-            Some(Entry::Helper(name)) => self.helpers.get(&name, registry).await,
+            Some(Entry::Helper(name)) => self.helper(&name, registry).await,
             None => Ok(None),
         }
     }
@@ -153,12 +176,17 @@ fn failed(registry: &Registry, detail: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
+    fn logins(environment: Environment) -> Logins {
+        let options = ClientOptions::default();
+        Logins::new(OfSides::default(), Registries::default(), environment, &options).unwrap()
+    }
+
     async fn find(config: &str, registry: &str, repository: &str) -> Result<Vec<Credential>> {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("config.json"), config).unwrap();
         let variable = ("DOCKER_CONFIG".to_owned(), directory.path().display().to_string());
         let environment: Environment = [variable].into_iter().collect();
-        let logins = Logins::new(OfSides::default(), Registries::default(), environment);
+        let logins = logins(environment);
         let (registry, repository) = (registry.parse().unwrap(), repository.parse().unwrap());
         logins.find(&Asked { registry: &registry, repository: Some(&repository), side: None }).await
     }
@@ -183,7 +211,7 @@ mod tests {
         let file = directory.path().join("secret");
         std::fs::write(&file, "from file\r\n").unwrap();
         let environment = [("SECRET".to_owned(), "from env".to_owned())].into_iter().collect();
-        let logins = Logins::new(OfSides::default(), Registries::default(), environment);
+        let logins = logins(environment);
         let registry: Registry = "quay.io".parse().unwrap();
         let command = ["sh", "-c", "echo from command; echo noise >&2"].map(str::to_owned).to_vec();
         for (source, expected) in [

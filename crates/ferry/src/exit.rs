@@ -3,8 +3,12 @@
 use std::process::ExitCode;
 
 use ferry_oci::Registry;
+use ferry_policy::profile::Profile;
 use ferry_registry::Quota;
 use ferry_store::{Error, Kind, Side};
+
+/// What the transfer core calls changing an image for a target.
+const REWRITE: &str = "rewrite manifest";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +59,7 @@ pub(crate) fn of_asking(result: anyhow::Result<Exit>, registry: Option<&Registry
         other => return other,
     };
     eprintln!("ferry: {}", chain(&error));
-    let name = registry.map(Registry::as_str);
-    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, name)) {
+    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, registry)) {
         eprintln!("hint: {hint}");
     }
     Ok(Exit::AllFailed)
@@ -72,9 +75,18 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 /// What to do about an error; `registry` is the registry on its side, if it is one.
-pub(crate) fn hint(error: &Error, registry: Option<&str>) -> Option<String> {
+pub(crate) fn hint(error: &Error, registry: Option<&Registry>) -> Option<String> {
     let side = error.side();
+    let before_push = registry
+        .filter(|_| side == Some(Side::Target) && matches!(error.kind(), Kind::NotFound | Kind::Denied))
+        .and_then(|registry| Profile::of(registry).before_push);
+    if let Some(before_push) = before_push {
+        return Some(format!("before the first push: {before_push}"));
+    }
     Some(match (error.kind(), registry) {
+        (Kind::Invalid, Some(registry)) if error.operation() == REWRITE => {
+            format!("{registry} does not take the image as it is, and it cannot be changed without loss")
+        }
         (Kind::Unauthorized | Kind::Denied, Some(registry)) if side == Some(Side::Source) => {
             format!("the image is private or does not exist; if it is private: ferry login {registry}")
         }
@@ -126,7 +138,10 @@ mod tests {
     #[test]
     fn hints_name_the_registry() {
         let error = Error::new(Kind::Unauthorized, "push manifest", "x", "").on(Side::Target);
-        assert_eq!(hint(&error, Some("quay.io")).unwrap(), "log in first: ferry login quay.io");
+        assert_eq!(
+            hint(&error, Some(&"quay.io".parse().unwrap())).unwrap(),
+            "log in first: ferry login quay.io"
+        );
         assert!(hint(&Error::new(Kind::Invalid, "x", "y", ""), None).is_none());
     }
 }

@@ -21,5 +21,6 @@ pub(crate) fn client(
     registries: Registries,
     environment: Environment,
 ) -> ferry_store::Result<Arc<Client>> {
-    Client::new(options, Arc::new(Logins::new(of_sides, registries, environment)))
+    let logins = Logins::new(of_sides, registries, environment, &options)?;
+    Client::new(options, Arc::new(logins))
 }

@@ -22,7 +22,10 @@ pub(crate) fn line(pair: &Pair, outcome: &Outcome) -> String {
     let Pair { source, target } = pair;
     match outcome {
         Outcome::Copied { digest, figures } => {
-            format!("copied     {source} -> {target}  {digest}  {}", moved(figures))
+            let changed = outcome.degraded().map_or_else(String::new, |changed| {
+                format!(", changed for the target ({}), was {}", changed.applied, changed.original)
+            });
+            format!("copied     {source} -> {target}  {digest}  {}{changed}", moved(figures))
         }
         Outcome::Unchanged { digest } => format!("unchanged  {source} -> {target}  {digest}"),
         Outcome::Failed { error, .. } => format!("failed     {source} -> {target}  {error}"),

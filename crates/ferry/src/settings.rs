@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ferry_oci::{Reference, Registry};
+use ferry_oci::{ImageReference, Reference, Registry};
+use ferry_policy::degrade::Degradations;
 use ferry_policy::naming;
+use ferry_policy::profile::{Choice, Profile};
 use ferry_registry::{Credential, Secret};
 
 use crate::Environment;
@@ -34,6 +36,8 @@ pub(crate) struct Copy {
     pub(crate) limit_rate: Option<u64>,
     pub(crate) mirrors: Vec<MirrorOf>,
     pub(crate) of_sides: OfSides,
+    /// What is changed in images for these targets.
+    pub(crate) degradations: HashMap<Registry, Degradations>,
 }
 
 /// A registry, and where its content is looked for before it is asked itself.
@@ -84,6 +88,10 @@ impl Copy {
         let mut mirrors =
             typed.mirrors.iter().map(|text| mirror(text)).collect::<anyhow::Result<Vec<_>>>()?;
         mirrors.extend(registries.mirrors.iter().cloned());
+        let profile = typed.profile.as_deref().map(str::parse).transpose().context("--profile")?;
+        let degradations = fit(&pairs, |registry| {
+            profile.or_else(|| registries.profiles.get(registry).copied()).unwrap_or_default()
+        })?;
         let sources: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.source).collect();
         let targets: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.target).collect();
         let of_sides = of_sides(&sources, &targets, environment)?;
@@ -97,8 +105,37 @@ impl Copy {
             limit_rate,
             mirrors,
             of_sides,
+            degradations,
         })
     }
+}
+
+/// Refuses names that their targets do not take, before anything moves, and tells what images become for targets.
+fn fit(
+    pairs: &[Pair],
+    choice: impl Fn(&Registry) -> Choice,
+) -> anyhow::Result<HashMap<Registry, Degradations>> {
+    let mut degradations = HashMap::new();
+    for Pair { source, target } in pairs {
+        let Endpoint::Registry(image) = target else { continue };
+        let choice = choice(&image.registry);
+        let profile = choice.profile(&image.registry);
+        if let Err(wrong) = profile.check_name(&image.repository) {
+            bail!("{target}: {wrong}{}", fitting(profile, source, image));
+        }
+        degradations.insert(image.registry.clone(), choice.degradations(&image.registry));
+    }
+    Ok(degradations)
+}
+
+/// A name that would do.
+fn fitting(profile: &Profile, source: &Endpoint, target: &ImageReference) -> String {
+    let Endpoint::Registry(source) = source else { return String::new() };
+    let namespace = target.repository.as_str().split_once('/').map(|(namespace, _)| namespace);
+    let fitting = profile.fitting(source, namespace);
+    fitting.map_or_else(String::new, |(preset, name)| {
+        format!("; with the preset {preset} it would be {}/{name}", target.registry)
+    })
 }
 
 /// The least that `--limit-rate` takes.
@@ -421,6 +458,24 @@ mod tests {
         assert!(refuse_collisions(&same).is_ok());
         let different = parse_list("list", "a:1 x/y\nb:1 x/y\n").unwrap();
         assert!(refuse_collisions(&different).is_err());
+    }
+
+    #[test]
+    fn names_that_are_too_deep_are_refused_with_one_that_fits() {
+        let fit = |list: &str, choice: &str| {
+            let choice: Choice = choice.parse().unwrap();
+            super::fit(&parse_list("list", list).unwrap(), |_| choice).map(|fits| fits.len())
+        };
+        let ccr = "registry.k8s.io/coredns/coredns:v1 ccr.ccs.tencentyun.com/me/coredns/coredns";
+        assert_eq!(
+            fit(ccr, "auto").unwrap_err().to_string(),
+            "ccr.ccs.tencentyun.com/me/coredns/coredns:v1: Tencent CCR takes NAMESPACE/NAME, and me/coredns/coredns \
+             has 3 parts; with the preset dots it would be ccr.ccs.tencentyun.com/me/registry.k8s.io.coredns.coredns"
+        );
+        assert_eq!(fit(ccr, "generic").unwrap(), 1);
+        assert_eq!(fit("a localhost:5000/a/b/c", "auto").unwrap(), 1);
+        assert!(fit("a localhost:5000/a/b/c", "tencent-ccr").is_err());
+        assert!(fit("oci:dir:v1 ccr.ccs.tencentyun.com/one", "strict").is_err());
     }
 
     #[test]

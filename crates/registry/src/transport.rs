@@ -219,6 +219,11 @@ fn connections(
     Ok(Connections { calls: build(site, || special(basics(options, site)?))?, content })
 }
 
+/// Connections for questions to somebody who is no registry.
+pub(crate) fn plain_client(options: &ClientOptions, site: &Site) -> Result<Client> {
+    build(site, || basics(options, site))
+}
+
 fn failed(error: reqwest::Error) -> Error {
     Error::new(Kind::Invalid, "set up", "the HTTP client", error.to_string()).caused_by(error)
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use ferry_oci::Registry;
+use ferry_policy::profile::Choice;
 use ferry_registry::{Habit, Proxies, ProxyUrl, Secret, Site, Tls};
 
 use super::Loaded;
-use super::schema::{AccountConfig, MirrorPlace, RegistryConfig, TlsConfig, UploadConfig, Which};
+use super::schema::{Account, MirrorPlace, RegistryConfig, TlsConfig, UploadConfig, Which};
 use super::text::{Proxy, Source};
 use crate::Environment;
 
@@ -21,14 +22,8 @@ pub(crate) struct Registries {
     pub(crate) sites: HashMap<Registry, Site>,
     pub(crate) accounts: HashMap<Registry, Vec<Account>>,
     pub(crate) mirrors: Vec<(Registry, MirrorPlace)>,
-}
-
-/// An account, whose secrets are fetched when they are needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Account {
-    Password { username: String, password: Source },
-    IdentityToken(Source),
-    Helper(String),
+    /// What these are as targets, whatever their hosts say.
+    pub(crate) profiles: HashMap<Registry, Choice>,
 }
 
 impl Registries {
@@ -45,8 +40,8 @@ impl Registries {
         let others = written.iter().find(|(which, _)| which.value == Which::Others);
         if let Some((which, config)) = others {
             let within = || format!("{}: registries: \"{}\"", loaded.name(), which.text);
-            if !config.accounts.is_empty() || !config.mirrors.is_empty() {
-                bail!("{}: accounts and mirrors belong to a registry that is named", within());
+            if !config.accounts.is_empty() || !config.mirrors.is_empty() || config.profile.is_some() {
+                bail!("{}: accounts, mirrors and profile belong to a registry that is named", within());
             }
             registries.usual = site(loaded, config, &registries.usual, environment).with_context(within)?;
         }
@@ -64,6 +59,9 @@ impl Registries {
             let accounts: Vec<Account> = config.accounts.iter().map(|one| account(loaded, one)).collect();
             if !accounts.is_empty() {
                 registries.accounts.insert(registry.clone(), accounts);
+            }
+            if let Some(profile) = &config.profile {
+                registries.profiles.insert(registry.clone(), profile.value);
             }
             let mirrors = config.mirrors.iter().map(|mirror| (registry.clone(), mirror.value.clone()));
             registries.mirrors.extend(mirrors);
@@ -148,17 +146,18 @@ fn read_tls(loaded: &Loaded, config: &TlsConfig, usual: &Tls) -> anyhow::Result<
     Ok(Tls { roots, identity, oldest, accept_any: config.insecure || usual.accept_any })
 }
 
-fn account(loaded: &Loaded, config: &AccountConfig) -> Account {
-    let source = |source: &Source| match source {
+/// The account, with the paths of files as they are from here.
+fn account(loaded: &Loaded, account: &Account) -> Account {
+    let resolved = |source: &Source| match source {
         Source::File(path) => Source::File(loaded.resolve(path)),
         other => other.clone(),
     };
-    match config {
-        AccountConfig::Password { username, password } => {
-            Account::Password { username: username.clone(), password: source(password) }
+    match account {
+        Account::Password { username, password } => {
+            Account::Password { username: username.clone(), password: resolved(password) }
         }
-        AccountConfig::IdentityToken(token) => Account::IdentityToken(source(token)),
-        AccountConfig::Helper(name) => Account::Helper(name.clone()),
+        Account::IdentityToken(token) => Account::IdentityToken(resolved(token)),
+        other => other.clone(),
     }
 }
 

@@ -6,11 +6,13 @@ use std::str::FromStr;
 
 use bytesize::ByteSize;
 use ferry_oci::{Malformed, Name, Registry};
+use ferry_policy::profile::Choice;
 use ferry_registry::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{OneOrMore, Parsed, Proxy, Source};
+use crate::credentials::is_helper_name;
 
 /// The configuration of ferry.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -48,7 +50,7 @@ pub(crate) struct RegistryConfig {
     /// The accounts to use, the preferred one first; the next one is used when the pull quota of those before it is used
     /// up. Without any, those of `ferry login`, `docker login` and `podman login` are used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) accounts: Vec<AccountConfig>,
+    pub(crate) accounts: Vec<Account>,
     /// Speak plain HTTP (true) or HTTPS (false); by default HTTP only to this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) plain_http: Option<bool>,
@@ -65,6 +67,9 @@ pub(crate) struct RegistryConfig {
     /// How large blobs are uploaded, if that is not what is known of the registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upload: Option<UploadConfig>,
+    /// What is known of the registry as a target, if its host does not tell: one of the target profiles, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) profile: Option<Parsed<Choice>>,
     /// Where content of the registry is looked for first: HOST or HOST/PREFIX.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mirrors: Vec<Parsed<MirrorPlace>>,
@@ -89,14 +94,28 @@ impl FromStr for MirrorPlace {
     }
 }
 
-/// An account: `username` with `password`, or `identity_token`, or `helper`.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+/// An account: `username` with `password`, or `identity_token`, or `helper`, or `cloud`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "AccountFields", into = "AccountFields")]
 #[schemars(with = "AccountFields")]
-pub(crate) enum AccountConfig {
+pub(crate) enum Account {
     Password { username: String, password: Source },
     IdentityToken(Source),
     Helper(String),
+    Cloud(CloudName),
+}
+
+/// A cloud that gives accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CloudName {
+    /// Amazon ECR, with the keys in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
+    Aws,
+    /// Google Artifact Registry, with the key file that GOOGLE_APPLICATION_CREDENTIALS names, else as the service account
+    /// of the machine.
+    Google,
+    /// Azure Container Registry, with AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, else as the identity of the machine.
+    Azure,
 }
 
 /// What is written of an account.
@@ -115,53 +134,39 @@ pub(crate) struct AccountFields {
     /// A credential helper: NAME of docker-credential-NAME.
     #[serde(skip_serializing_if = "Option::is_none")]
     helper: Option<String>,
+    /// A cloud that gives the account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud: Option<CloudName>,
 }
 
-impl TryFrom<AccountFields> for AccountConfig {
+impl TryFrom<AccountFields> for Account {
     type Error = &'static str;
 
     fn try_from(fields: AccountFields) -> Result<Self, Self::Error> {
-        match fields {
-            AccountFields {
-                username: Some(username),
-                password: Some(password),
-                identity_token: None,
-                helper: None,
-            } => Ok(Self::Password { username, password }),
-            AccountFields { username: None, password: None, identity_token: Some(token), helper: None } => {
-                Ok(Self::IdentityToken(token))
+        let AccountFields { username, password, identity_token, helper, cloud } = fields;
+        match (username, password, identity_token, helper, cloud) {
+            (Some(username), Some(password), None, None, None) => Ok(Self::Password { username, password }),
+            (None, None, Some(token), None, None) => Ok(Self::IdentityToken(token)),
+            (None, None, None, Some(name), None) if is_helper_name(&name) => Ok(Self::Helper(name)),
+            (None, None, None, Some(_), None) => {
+                Err("a helper is named by letters, digits, '.', '_' and '-' only")
             }
-            AccountFields { username: None, password: None, identity_token: None, helper: Some(name) } => {
-                match crate::credentials::is_helper_name(&name) {
-                    true => Ok(Self::Helper(name)),
-                    false => Err("a helper is named by letters, digits, '.', '_' and '-' only"),
-                }
-            }
-            _ => Err("an account is {username, password}, {identity_token} or {helper}"),
+            (None, None, None, None, Some(cloud)) => Ok(Self::Cloud(cloud)),
+            _ => Err("an account is {username, password}, {identity_token}, {helper} or {cloud}"),
         }
     }
 }
 
-impl From<AccountConfig> for AccountFields {
-    fn from(account: AccountConfig) -> Self {
+impl From<Account> for AccountFields {
+    fn from(account: Account) -> Self {
+        let none = Self::default();
         match account {
-            AccountConfig::Password { username, password } => {
-                Self { username: Some(username), password: Some(password), ..Self::default() }
+            Account::Password { username, password } => {
+                Self { username: Some(username), password: Some(password), ..none }
             }
-            AccountConfig::IdentityToken(token) => Self { identity_token: Some(token), ..Self::default() },
-            AccountConfig::Helper(name) => Self { helper: Some(name), ..Self::default() },
-        }
-    }
-}
-
-impl Clone for AccountConfig {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Password { username, password } => {
-                Self::Password { username: username.clone(), password: password.clone() }
-            }
-            Self::IdentityToken(token) => Self::IdentityToken(token.clone()),
-            Self::Helper(name) => Self::Helper(name.clone()),
+            Account::IdentityToken(token) => Self { identity_token: Some(token), ..none },
+            Account::Helper(name) => Self { helper: Some(name), ..none },
+            Account::Cloud(cloud) => Self { cloud: Some(cloud), ..none },
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Programs that keep or make secrets: credential helpers (docker/docker-credential-helpers), and commands.
 
-use std::collections::HashMap;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ferry_oci::Registry;
 use ferry_registry::{Credential, Secret};
@@ -11,16 +10,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
-use tokio::sync::Mutex;
 
 use super::{failed, key_of};
 
 /// How long such a program may take: some ask a cloud.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long an answer is good for. Repositories of one registry share it; a password that was refused is asked for again
-/// soon enough.
-const FRESH: Duration = Duration::from_secs(60);
 
 /// The most that such a program may print.
 const MAX_OUTPUT: u64 = 64 * 1024;
@@ -38,32 +32,8 @@ struct Answer {
     secret: String,
 }
 
-type Answers = HashMap<(String, Registry), (Instant, Option<Credential>)>;
-
-/// Credential helpers, and what they answered a moment ago.
-#[derive(Default)]
-pub(super) struct Helpers {
-    answers: Mutex<Answers>,
-}
-
-impl Helpers {
-    /// What `docker-credential-NAME` has for `registry`.
-    pub(super) async fn get(&self, name: &str, registry: &Registry) -> Result<Option<Credential>> {
-        // Held while the helper runs, so that everyone who waits gets the same answer.
-        let mut answers = self.answers.lock().await;
-        let key = (name.to_owned(), registry.clone());
-        if let Some((when, answer)) = answers.get(&key)
-            && when.elapsed() < FRESH
-        {
-            return Ok(answer.clone());
-        }
-        let answer = get(name, registry).await?;
-        answers.insert(key, (Instant::now(), answer.clone()));
-        Ok(answer)
-    }
-}
-
-async fn get(name: &str, registry: &Registry) -> Result<Option<Credential>> {
+/// What `docker-credential-NAME` has for `registry`.
+pub(super) async fn get(name: &str, registry: &Registry) -> Result<Option<Credential>> {
     let said = talk(name, "get", &key_of(registry), registry).await?;
     if !said.succeeded {
         return match said.text.trim() {

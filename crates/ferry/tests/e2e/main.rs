@@ -11,5 +11,6 @@ mod limits;
 mod looking;
 mod peers;
 mod peers_accounts;
+mod profiles;
 mod ranges;
 mod requests;

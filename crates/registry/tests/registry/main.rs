@@ -5,6 +5,7 @@
 
 mod accounts;
 mod auth;
+mod cloud;
 mod contract;
 mod fake;
 mod foreign;
