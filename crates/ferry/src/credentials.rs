@@ -82,16 +82,9 @@ impl Logins {
                 Some(Credential::Password { username: username.clone(), password: secret(password).await? })
             }
             Account::IdentityToken(token) => Some(Credential::IdentityToken(secret(token).await?)),
-            Account::Helper(name) => self.helper(name, registry).await?,
-            Account::Cloud(cloud) => {
-                let asking = || self.cloud(*cloud, registry);
-                self.fresh.get(&format!("{cloud:?}"), registry, asking).await?
-            }
+            Account::Helper(name) => helper::get(name, registry).await?,
+            Account::Cloud(cloud) => self.cloud(*cloud, registry).await?,
         })
-    }
-
-    async fn helper(&self, name: &str, registry: &Registry) -> Result<Option<Credential>> {
-        self.fresh.get(&format!("docker-credential-{name}"), registry, || helper::get(name, registry)).await
     }
 
     async fn secret(&self, registry: &Registry, source: &Source) -> Result<Secret> {
@@ -145,7 +138,10 @@ impl Logins {
             AuthFile::parse(&text).map_err(|e| failed(registry, format!("{}: {e}", path.display())))?;
         match file.find(registry, repository) {
             Some(Entry::Here(credential)) => Ok(Some(credential)),
-            Some(Entry::Helper(name)) => self.helper(&name, registry).await,
+            Some(Entry::Helper(name)) => {
+                let key = format!("docker-credential-{name}");
+                self.fresh.get(&key, registry, || helper::get(&name, registry)).await
+            }
             None => Ok(None),
         }
     }
@@ -161,8 +157,11 @@ impl Credentials for Logins {
             return Ok(self.left_by_login(asked).await?.into_iter().collect());
         };
         let mut found = Vec::new();
-        for account in accounts {
-            found.extend(self.account(asked.registry, account).await?);
+        for (number, account) in accounts.iter().enumerate() {
+            let key = format!("account {number}");
+            found.extend(
+                self.fresh.get(&key, asked.registry, || self.account(asked.registry, account)).await?,
+            );
         }
         Ok(found)
     }
