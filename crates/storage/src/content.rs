@@ -3,6 +3,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use ferry_oci::{Algorithm, Digest};
 
@@ -30,9 +31,13 @@ impl Content {
         self.root.join(digest.algorithm().as_str()).join(&digest.hex()[..2])
     }
 
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory(digest).join(digest.hex())
+    }
+
     /// The file of `digest`; `None` if it is missing or not of this size, which is what a damaged disk leaves.
     pub(crate) fn open_file(&self, digest: &Digest, size: u64) -> io::Result<Option<File>> {
-        match File::open(self.directory(digest).join(digest.hex())) {
+        match File::open(self.path(digest)) {
             Ok(file) => Ok((file.metadata()?.len() == size).then_some(file)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
@@ -41,7 +46,7 @@ impl Content {
 
     /// Whether the file of `digest` is there and of this size.
     pub(crate) fn holds(&self, digest: &Digest, size: u64) -> io::Result<bool> {
-        match fs::metadata(self.directory(digest).join(digest.hex())) {
+        match fs::metadata(self.path(digest)) {
             Ok(metadata) => Ok(metadata.len() == size),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e),
@@ -64,6 +69,59 @@ impl Content {
             remove_if_there(temporary)?;
         }
         written
+    }
+
+    /// Removes the file of `digest` and returns how many bytes it had; `None` if it is gone already.
+    pub(crate) fn remove(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        let path = self.path(digest);
+        match fs::metadata(&path).and_then(|found| fs::remove_file(&path).map(|()| found.len())) {
+            Ok(length) => Ok(Some(length)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The directories with files in them. All but those that [`Content::place`] makes are left out.
+    pub(crate) fn directories(&self) -> io::Result<Vec<(Algorithm, PathBuf)>> {
+        let mut found = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            for entry in fs::read_dir(self.root.join(algorithm.as_str()))? {
+                let entry = entry?;
+                if entry.file_name().len() == 2 && entry.file_type()?.is_dir() {
+                    found.push((algorithm, entry.path()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The contents with a file in one of the [`Content::directories`], sorted. Files of other names are left out.
+    pub(crate) fn list(&self, algorithm: Algorithm, directory: &Path) -> io::Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let digest = entry
+                .file_name()
+                .to_str()
+                .and_then(|hex| format!("{}:{hex}", algorithm.as_str()).parse::<Digest>().ok());
+            if let Some(digest) = digest
+                && self.directory(&digest) == directory
+                && entry.file_type()?.is_file()
+            {
+                found.push(digest);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// When the file of `digest` was written last; `None` if it is gone.
+    pub(crate) fn modified(&self, digest: &Digest) -> io::Result<Option<SystemTime>> {
+        match fs::metadata(self.path(digest)).and_then(|metadata| metadata.modified()) {
+            Ok(at) => Ok(Some(at)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     fn make_durable(&self, directory: &Path) -> io::Result<()> {

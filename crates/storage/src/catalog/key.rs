@@ -3,7 +3,7 @@ use ferry_store::Scope;
 use serde_json::json;
 
 /// A repository as the catalog names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(super) scope: String,
     pub(super) name: String,

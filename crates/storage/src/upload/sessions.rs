@@ -3,15 +3,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ferry_oci::{Algorithm, Hasher};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::files::remove_if_there;
-
-/// An upload that nobody has written to for so long is given up.
-const EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The name of an upload: 128 random bits, since whoever knows it may write to the upload.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -42,12 +39,14 @@ pub(crate) struct Progress {
 /// The uploads that this process has touched, and their files.
 pub(crate) struct Sessions {
     directory: PathBuf,
-    live: Mutex<HashMap<UploadId, Arc<AsyncMutex<Progress>>>>,
+    live: Arc<Mutex<Live>>,
 }
+
+type Live = HashMap<UploadId, Arc<AsyncMutex<Progress>>>;
 
 impl Sessions {
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, live: Mutex::default() }
+        Self { directory, live: Arc::default() }
     }
 
     pub(crate) fn path(&self, id: &UploadId) -> PathBuf {
@@ -55,15 +54,26 @@ impl Sessions {
     }
 
     /// A file of its own for bytes on the way to their place; one left behind goes the way of uploads without a row.
-    pub(crate) fn temporary(&self) -> PathBuf {
-        self.path(&UploadId::random())
+    pub(crate) async fn temporary(&self) -> Temporary {
+        let id = UploadId::random();
+        let path = self.path(&id);
+        let hold = self.lock(&id, Algorithm::Sha256).await;
+        Temporary { path, id, live: Arc::clone(&self.live), _hold: hold }
     }
 
     /// Waits until nobody else holds the upload. What is not known of it yet will be hashed under `algorithm`.
     pub(super) async fn lock(&self, id: &UploadId, algorithm: Algorithm) -> OwnedMutexGuard<Progress> {
+        self.session(id, algorithm).lock_owned().await
+    }
+
+    /// Holds the upload unless somebody else does.
+    pub(super) fn try_lock(&self, id: &UploadId) -> Option<OwnedMutexGuard<Progress>> {
+        self.session(id, Algorithm::Sha256).try_lock_owned().ok()
+    }
+
+    fn session(&self, id: &UploadId, algorithm: Algorithm) -> Arc<AsyncMutex<Progress>> {
         let begin = || Arc::new(AsyncMutex::new(Progress { hasher: Hasher::new(algorithm), length: 0 }));
-        let session = Arc::clone(self.live().entry(id.clone()).or_insert_with(begin));
-        session.lock_owned().await
+        Arc::clone(self.live().entry(id.clone()).or_insert_with(begin))
     }
 
     /// Forgets an upload that has ended.
@@ -71,17 +81,31 @@ impl Sessions {
         self.live().remove(id);
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<AsyncMutex<Progress>>>> {
+    fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Removes the files of uploads that are expired at `now` or not among those `known` to the catalog, and returns those
-/// that stay. Blocks. Files that no upload can have made are left alone.
+/// A file of ours in the directory of the uploads, and its hold, so that it does not expire.
+pub(crate) struct Temporary {
+    pub(crate) path: PathBuf,
+    id: UploadId,
+    live: Arc<Mutex<Live>>,
+    _hold: OwnedMutexGuard<Progress>,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// Removes the files of uploads that nobody has written to after `expired` or that are not among those `known` to the
+/// catalog, and returns those that stay. Blocks. Files that no upload can have made are left alone.
 pub(crate) fn sweep(
     directory: &Path,
     known: &HashSet<String>,
-    now: SystemTime,
+    expired: Option<SystemTime>,
 ) -> io::Result<HashSet<String>> {
     let mut kept = HashSet::new();
     for entry in fs::read_dir(directory)? {
@@ -91,8 +115,8 @@ pub(crate) fn sweep(
         if !metadata.is_file() {
             continue;
         }
-        let age = now.duration_since(metadata.modified()?).unwrap_or_default();
-        if age < EXPIRY && known.contains(id.as_str()) {
+        let fresh = expired.is_none_or(|expired| metadata.modified().is_ok_and(|at| at > expired));
+        if fresh && known.contains(id.as_str()) {
             kept.insert(id.as_str().to_owned());
         } else {
             remove_if_there(&entry.path())?;
