@@ -4,7 +4,11 @@
 //! writers wait in line here and none of them ever finds the database busy; readers have their own connections and
 //! see what was committed.
 
+#[macro_use]
+mod sql;
+
 mod collect;
+mod evict;
 mod key;
 mod needs;
 mod read;
@@ -12,9 +16,9 @@ mod totals;
 mod write;
 
 pub(crate) use collect::{Place, Window};
+pub(crate) use evict::Candidate;
 pub(crate) use key::Key;
 pub(crate) use needs::{Unlisted, named};
-pub(crate) use totals::Totals;
 
 use std::fmt::Display;
 use std::path::Path;

@@ -32,4 +32,5 @@ pub use hints::FileHints;
 pub use options::StorageOptions;
 pub use staging::{FileStaging, StagingOptions};
 pub use storage::Storage;
-pub use upkeep::{CollectOptions, Collected};
+pub use upkeep::{CollectOptions, Collected, Evicted, Statistics};
+pub use upload::Expired;

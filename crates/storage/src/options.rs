@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct StorageOptions {
     /// The clock. By default that of the system.
     pub now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    /// Instead of keeping them, [`crate::Storage::upkeep`] removes manifests that no tag leads to after this time; by default
+    /// they stay. See [`crate::CollectOptions::untagged_older_than`].
+    pub untagged_older_than: Option<Duration>,
     /// Bytes of content that [`crate::Storage::upkeep`] evicts down to; by default there is no limit.
     pub size_limit: Option<u64>,
     /// Whether eviction may take what was pushed here, and not only what was fetched from upstreams. By default it may not.
@@ -29,6 +32,7 @@ impl Default for StorageOptions {
     fn default() -> Self {
         Self {
             now: Arc::new(SystemTime::now),
+            untagged_older_than: None,
             size_limit: None,
             evict_hosted: false,
             upload_expiry: 24 * HOUR,
@@ -42,6 +46,7 @@ impl Default for StorageOptions {
 impl fmt::Debug for StorageOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StorageOptions")
+            .field("untagged_older_than", &self.untagged_older_than)
             .field("size_limit", &self.size_limit)
             .field("evict_hosted", &self.evict_hosted)
             .field("upload_expiry", &self.upload_expiry)

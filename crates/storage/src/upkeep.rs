@@ -5,9 +5,14 @@
 //! leaves undone, the next run finds again.
 
 mod collect;
+mod evict;
 mod orphans;
+mod schedule;
+mod statistics;
 
 pub use collect::{CollectOptions, Collected};
+pub use evict::Evicted;
+pub use statistics::Statistics;
 
 use std::sync::Arc;
 

@@ -1,8 +1,10 @@
 //! Uploads: a file each, named by a random id that a row of the catalog binds to its repository.
 
+mod expire;
 mod held;
 mod sessions;
 
+pub use expire::Expired;
 pub(crate) use sessions::{Sessions, UploadId, sweep};
 
 use std::sync::Arc;

@@ -7,31 +7,6 @@ use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, Key, decoded};
 
-/// That a manifest of the same repository names `r.digest`. The order of the join is told, since without statistics
-/// SQLite may begin with all manifests of the repository.
-macro_rules! named {
-    () => {
-        "EXISTS (SELECT 1 FROM edges AS e CROSS JOIN manifests AS p
-                 WHERE e.digest = r.digest AND p.scope = r.scope AND p.name = r.name AND p.digest = e.manifest)"
-    };
-}
-
-/// That content was not used after the cut-off.
-macro_rules! rested {
-    ($cutoff:literal) => {
-        concat!("EXISTS (SELECT 1 FROM contents AS c WHERE c.digest = r.digest AND c.used <= ", $cutoff, ")")
-    };
-}
-
-/// That a tag or a subject that is there keeps the manifest.
-macro_rules! kept {
-    () => {
-        "(EXISTS (SELECT 1 FROM tags AS t WHERE t.scope = r.scope AND t.name = r.name AND t.digest = r.digest)
-          OR EXISTS (SELECT 1 FROM manifests AS s
-                     WHERE s.scope = r.scope AND s.name = r.name AND s.digest = r.subject))"
-    };
-}
-
 /// A row of `links` or `manifests`: content in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -57,9 +32,11 @@ fn window(rows: Vec<Row>) -> sqlx::Result<Window> {
     Ok(last.map(|last| (last, wanted)))
 }
 
-/// The parts of a place to compare with; before everything if there is none.
-fn parts(after: Option<&Place>) -> (&str, &str, String) {
-    after.map_or(("", "", String::new()), |p| (&p.key.scope, &p.key.name, p.digest.to_string()))
+impl Place {
+    /// The parts of a place to compare with; before everything if there is none.
+    pub(super) fn parts(after: Option<&Self>) -> (&str, &str, String) {
+        after.map_or(("", "", String::new()), |p| (&p.key.scope, &p.key.name, p.digest.to_string()))
+    }
 }
 
 impl Catalog {
@@ -70,7 +47,7 @@ impl Catalog {
         cutoff: i64,
         limit: i64,
     ) -> sqlx::Result<Window> {
-        let (scope, name, digest) = parts(after);
+        let (scope, name, digest) = Place::parts(after);
         let rows = query_as(concat!(
             "SELECT r.scope, r.name, r.digest, ",
             rested!("$4"),
@@ -108,12 +85,14 @@ impl Catalog {
         cutoff: i64,
         limit: i64,
     ) -> sqlx::Result<Window> {
-        let (scope, name, digest) = parts(after);
+        let (scope, name, digest) = Place::parts(after);
         let rows = query_as(concat!(
             "SELECT r.scope, r.name, r.digest, ",
             rested!("$4"),
             " AND NOT ",
-            kept!(),
+            tagged!(),
+            " AND NOT ",
+            attached!(),
             " AND NOT ",
             named!(),
             " FROM manifests AS r WHERE (r.scope, r.name, r.digest) > ($1, $2, $3)
@@ -139,7 +118,9 @@ impl Catalog {
             "DELETE FROM manifests AS r WHERE r.scope = $1 AND r.name = $2 AND r.digest = $3 AND ",
             rested!("$4"),
             " AND NOT ",
-            kept!(),
+            tagged!(),
+            " AND NOT ",
+            attached!(),
             " AND NOT ",
             named!(),
         );

@@ -1,5 +1,5 @@
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -76,6 +76,11 @@ impl Sessions {
         Arc::clone(self.live().entry(id.clone()).or_insert_with(begin))
     }
 
+    /// The files of uploads, and those on the way to their place. Blocks. Files that no upload can have made are left out.
+    pub(crate) fn files(&self) -> io::Result<Vec<(UploadId, Metadata)>> {
+        files(&self.directory)
+    }
+
     /// Forgets an upload that has ended.
     pub(super) fn forget(&self, id: &UploadId) {
         self.live().remove(id);
@@ -108,21 +113,30 @@ pub(crate) fn sweep(
     expired: Option<SystemTime>,
 ) -> io::Result<HashSet<String>> {
     let mut kept = HashSet::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let Some(id) = entry.file_name().to_str().and_then(UploadId::parse) else { continue };
-        let metadata = entry.metadata()?;
-        if !metadata.is_file() {
-            continue;
-        }
+    for (id, metadata) in files(directory)? {
         let fresh = expired.is_none_or(|expired| metadata.modified().is_ok_and(|at| at > expired));
         if fresh && known.contains(id.as_str()) {
-            kept.insert(id.as_str().to_owned());
+            kept.insert(id.0);
         } else {
-            remove_if_there(&entry.path())?;
+            remove_if_there(&directory.join(id.as_str()))?;
         }
     }
     Ok(kept)
+}
+
+fn files(directory: &Path) -> io::Result<Vec<(UploadId, Metadata)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Some(id) = entry.file_name().to_str().and_then(UploadId::parse) else { continue };
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_file() => files.push((id, metadata)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            // No file of ours, or it has ended by now.
+            _ => {}
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod hints;
 mod reopen;
 mod staging;
 mod torn;
+mod upkeep;
 mod uploads;
 
 /// The suite that every store must pass.
