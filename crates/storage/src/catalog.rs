@@ -7,6 +7,7 @@
 #[macro_use]
 mod sql;
 
+mod check;
 mod collect;
 mod evict;
 mod key;

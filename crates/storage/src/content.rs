@@ -14,17 +14,19 @@ use crate::files::{remove_if_there, sync_directory};
 /// What is here is not yet visible anywhere; that is the catalog's business. All functions block.
 pub(crate) struct Content {
     root: PathBuf,
+    /// Where damaged files are kept; made when there is one.
+    damaged: PathBuf,
     /// Directories whose own entry is durable. Held while one is made, so that nobody relies on it earlier.
     durable: Mutex<HashSet<PathBuf>>,
 }
 
 impl Content {
-    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(root: PathBuf, damaged: PathBuf) -> io::Result<Self> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             fs::create_dir_all(root.join(algorithm.as_str()))?;
         }
         sync_directory(&root)?;
-        Ok(Self { root, durable: Mutex::default() })
+        Ok(Self { root, damaged, durable: Mutex::default() })
     }
 
     fn directory(&self, digest: &Digest) -> PathBuf {
@@ -79,6 +81,25 @@ impl Content {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Moves the file of `digest` to the damaged ones, beside those that are there; it may be gone already.
+    pub(crate) fn set_aside(&self, digest: &Digest) -> io::Result<()> {
+        fs::create_dir_all(&self.damaged)?;
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        let mut target = self.damaged.join(&name);
+        let mut number = 1;
+        while target.try_exists()? {
+            number += 1;
+            target = self.damaged.join(format!("{name}.{number}"));
+        }
+        match fs::rename(self.path(digest), &target) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        sync_directory(&self.damaged)?;
+        let directory = self.directory(digest);
+        if directory.try_exists()? { sync_directory(&directory) } else { Ok(()) }
     }
 
     /// The directories with files in them. All but those that [`Content::place`] makes are left out.

@@ -32,5 +32,8 @@ pub use hints::FileHints;
 pub use options::StorageOptions;
 pub use staging::{FileStaging, StagingOptions};
 pub use storage::Storage;
-pub use upkeep::{CollectOptions, Collected, Evicted, Statistics};
+pub use upkeep::{
+    CheckEvent, CheckOptions, Checked, CollectOptions, Collected, Depth, Evicted, Finding, Problem,
+    Statistics,
+};
 pub use upload::Expired;

@@ -137,7 +137,7 @@ fn prepare(root: &Path) -> Result<(DirectoryLock, Content)> {
     fs::create_dir_all(root).map_err(failed)?;
     let lock = DirectoryLock::take(root)?;
     fs::create_dir_all(root.join("uploads")).map_err(failed)?;
-    let content = Content::open(root.join("blobs")).map_err(failed)?;
+    let content = Content::open(root.join("blobs"), root.join("damaged")).map_err(failed)?;
     sync_directory(root).map_err(failed)?;
     Ok((lock, content))
 }

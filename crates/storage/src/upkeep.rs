@@ -4,14 +4,18 @@
 //! on all content that it removes something of, and runs to its end even if nobody waits for it any more. What a step
 //! leaves undone, the next run finds again.
 
+mod check;
 mod collect;
 mod evict;
+mod examine;
 mod orphans;
 mod schedule;
 mod statistics;
 
+pub use check::{CheckEvent, CheckOptions, Checked, Finding};
 pub use collect::{CollectOptions, Collected};
 pub use evict::Evicted;
+pub use examine::{Depth, Problem};
 pub use statistics::Statistics;
 
 use std::sync::Arc;

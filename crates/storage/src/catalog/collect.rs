@@ -19,7 +19,7 @@ pub(crate) type Window = Option<(Place, Vec<Place>)>;
 
 type Row = (String, String, String, bool);
 
-fn window(rows: Vec<Row>) -> sqlx::Result<Window> {
+pub(super) fn window(rows: Vec<Row>) -> sqlx::Result<Window> {
     let mut wanted = Vec::new();
     let mut last = None;
     for (scope, name, digest, is_wanted) in rows {

@@ -11,6 +11,7 @@ use super::collect::remove_files;
 use super::step;
 use crate::catalog;
 use crate::files::blocking_io;
+use crate::leases::Claim;
 use crate::storage::{BATCH, Inner};
 
 /// Files that are compared with the catalog at once.
@@ -40,13 +41,7 @@ pub(super) async fn remove(
 }
 
 async fn remove_batch(inner: &Arc<Inner>, orphans: Vec<Digest>, grace: Duration) -> Result<(u64, u64)> {
-    let mut claims = Vec::new();
-    for digest in orphans {
-        let Some(claim) = inner.leases.claim(&digest) else { continue };
-        if !inner.catalog.knows(&digest).await.map_err(failed)? {
-            claims.push(claim);
-        }
-    }
+    let mut claims = confirm(inner, orphans).await?;
     let (content, newest) = (Arc::clone(inner), inner.clock.now().checked_sub(grace));
     let claims = blocking_io("look for orphans", "storage", move || {
         let old = |at| newest.is_some_and(|newest| at <= newest);
@@ -55,6 +50,18 @@ async fn remove_batch(inner: &Arc<Inner>, orphans: Vec<Digest>, grace: Duration)
     })
     .await?;
     remove_files(inner, claims).await
+}
+
+/// Those of the files that the catalog still does not know, and that nobody is bringing to its knowledge.
+pub(super) async fn confirm(inner: &Arc<Inner>, files: Vec<Digest>) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
+    for digest in files {
+        let Some(claim) = inner.leases.claim(&digest) else { continue };
+        if !inner.catalog.knows(&digest).await.map_err(failed)? {
+            claims.push(claim);
+        }
+    }
+    Ok(claims)
 }
 
 /// Goes through the directories and keeps in memory what one of them has.

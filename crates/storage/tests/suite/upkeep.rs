@@ -1,59 +1,14 @@
 //! What upkeep removes, and what it must not.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
-use ferry_oci::{Digest, Manifest, Reference};
+use ferry_oci::{Digest, Reference};
 use ferry_storage::{CollectOptions, Storage, StorageOptions};
-use ferry_store::{ByteRange, Kind, PageRequest, RepositoryMut, Scope, Store};
+use ferry_store::{ByteRange, Kind, PageRequest};
 use tokio_util::sync::CancellationToken;
 
 use crate::fixtures::*;
-
-/// A clock that stands still until it is told to go on.
-#[derive(Clone)]
-pub struct Time {
-    start: SystemTime,
-    passed: Arc<AtomicU64>,
-}
-
-impl Time {
-    pub fn new() -> Self {
-        Self { start: SystemTime::now(), passed: Arc::default() }
-    }
-
-    pub fn pass(&self, seconds: u64) {
-        self.passed.fetch_add(seconds, Ordering::SeqCst);
-    }
-
-    pub fn now(&self) -> SystemTime {
-        self.start + Duration::from_secs(self.passed.load(Ordering::SeqCst))
-    }
-
-    pub fn options(&self) -> StorageOptions {
-        let time = self.clone();
-        StorageOptions { now: Arc::new(move || time.now()), ..StorageOptions::default() }
-    }
-}
-
-const HOUR: u64 = 60 * 60;
-const DAY: u64 = 24 * HOUR;
-
-pub async fn open_at(directory: &Path, time: &Time) -> Arc<Storage> {
-    Storage::open_with(directory, time.options()).await.unwrap()
-}
-
-pub fn upstream(storage: &Storage, name: &str) -> Arc<dyn RepositoryMut> {
-    let scope = Scope::Upstream { host: "docker.io".to_owned(), account: None };
-    storage.writable(&scope, &name.parse().unwrap()).unwrap()
-}
-
-pub fn never() -> CancellationToken {
-    CancellationToken::new()
-}
+use crate::upkeep_fixtures::*;
 
 /// Collects what may go now.
 async fn collect(storage: &Storage) -> ferry_storage::Collected {
@@ -66,39 +21,6 @@ async fn untagged(storage: &Storage, older_than: u64) -> ferry_storage::Collecte
         .collect(&CollectOptions { untagged_older_than, ..CollectOptions::default() }, &never())
         .await
         .unwrap()
-}
-
-/// Pushes an image of these blobs.
-pub async fn push_image(repo: &dyn RepositoryMut, blobs: &[Bytes], at: Option<&str>) -> Manifest {
-    for blob in blobs {
-        push_blob(repo, blob).await;
-    }
-    let image = image(blobs);
-    repo.put_manifest(&image, at.map(tag).as_ref()).await.unwrap();
-    image
-}
-
-pub fn bytes(text: &str, length: usize) -> Bytes {
-    Bytes::from(text.as_bytes().iter().copied().cycle().take(length).collect::<Vec<_>>())
-}
-
-async fn assert_whole(repo: &dyn RepositoryMut, reference: &Reference) {
-    let found = repo.manifest(reference).await.unwrap();
-    for blob in found.blobs() {
-        assert_eq!(Digest::sha256(&read_blob(repo, &blob.digest).await), blob.digest);
-    }
-}
-
-/// All content files.
-pub fn content_files(directory: &Path) -> std::collections::BTreeSet<Digest> {
-    let mut found = std::collections::BTreeSet::new();
-    for fan in std::fs::read_dir(directory.join("blobs/sha256")).unwrap() {
-        for file in std::fs::read_dir(fan.unwrap().path()).unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            found.insert(format!("sha256:{name}").parse().unwrap());
-        }
-    }
-    found
 }
 
 #[tokio::test]
@@ -246,65 +168,6 @@ async fn a_stopped_collection_ends_early_and_says_so() {
 }
 
 #[tokio::test]
-async fn the_least_recently_used_goes_first_and_whole() {
-    let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
-    let storage = open_at(directory.path(), &time).await;
-    let repo = upstream(&storage, "library/alpine");
-    let base = bytes("base", 10_000);
-    for name in ["a", "b", "c"] {
-        let blobs = [bytes(name, 20), base.clone(), bytes(&format!("{name} layer"), 20_000)];
-        let image = push_image(&*repo, &blobs, None).await;
-        let index = index(&[&image]);
-        repo.put_manifest(&index, Some(&tag(name))).await.unwrap();
-        repo.put_manifest(&referrer(&index, &blobs[0], name), None).await.unwrap();
-        time.pass(HOUR);
-    }
-    push_image(&*writer(&storage, "own"), &[bytes("hosted", 90_000)], Some("v1")).await;
-    time.pass(10 * HOUR);
-    // "a" is used again, so "b" is what was not used for longest.
-    assert_whole(&*repo, &by_tag("a")).await;
-    let before = storage.statistics().await.unwrap();
-    assert_eq!(storage.evict_to(before.bytes, &never()).await.unwrap().manifests, 0, "it fits");
-    let evicted = storage.evict_to(before.bytes - 1, &never()).await.unwrap();
-    assert_eq!(
-        (evicted.manifests, evicted.links),
-        (3, 2),
-        "index, image, referrer; config, layer: {evicted:?}"
-    );
-    assert!(evicted.bytes > 20_000 && evicted.left == before.bytes - evicted.bytes, "{evicted:?}");
-    assert_eq!(kind(repo.resolve(&by_tag("b")).await), Some(Kind::NotFound));
-    let tags = repo.tags(PageRequest::default()).await.unwrap().items;
-    assert_eq!(tags.iter().map(|t| t.tag.as_str()).collect::<Vec<_>>(), ["a", "c"]);
-
-    let evicted = storage.evict_to(0, &never()).await.unwrap();
-    assert_eq!(evicted.manifests, 3, "only \"c\": the rest is in use or hosted");
-    for digest in [Digest::sha256(&base), Digest::sha256(&bytes("a layer", 20_000))] {
-        assert!(repo.stat(&digest).await.unwrap().is_some());
-    }
-    let index = repo.manifest(&by_tag("a")).await.unwrap();
-    assert_whole(&*repo, &Reference::Digest(index.children()[0].digest)).await;
-    assert_whole(&*writer(&storage, "own"), &by_tag("v1")).await;
-    time.pass(2 * HOUR);
-    let evicted = storage.evict_to(0, &never()).await.unwrap();
-    assert_eq!(evicted.manifests, 3);
-    assert_eq!(content_files(directory.path()).len(), 2, "what is hosted stays");
-    assert_whole(&*writer(&storage, "own"), &by_tag("v1")).await;
-}
-
-#[tokio::test]
-async fn hosted_content_goes_only_if_asked() {
-    let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
-    let options = StorageOptions { evict_hosted: true, ..time.options() };
-    let storage = Storage::open_with(directory.path(), options).await.unwrap();
-    push_image(&*writer(&storage, "own"), &[bytes("hosted", 90_000)], Some("v1")).await;
-    time.pass(HOUR - 1);
-    assert_eq!(storage.evict_to(0, &never()).await.unwrap().blobs, 0, "just placed");
-    time.pass(1);
-    let evicted = storage.evict_to(0, &never()).await.unwrap();
-    assert_eq!((evicted.manifests, evicted.blobs, evicted.left), (1, 2, 0));
-}
-
-#[tokio::test]
 async fn uploads_expire_while_running_unless_held() {
     let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
     let storage = open_at(directory.path(), &time).await;
@@ -372,28 +235,6 @@ async fn a_listing_says_when_a_tag_was_pushed() {
     assert_eq!(pushed().await, first);
     repo.put_manifest(&image, Some(&tag("v1"))).await.unwrap();
     assert_eq!(pushed().await, first + Duration::from_secs(100));
-}
-
-/// The last use is in the catalog at the latest after an hour, and survives.
-#[tokio::test]
-async fn last_uses_are_recorded_and_survive() {
-    let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
-    {
-        let storage = open_at(directory.path(), &time).await;
-        let repo = upstream(&storage, "a");
-        for name in ["a", "b"] {
-            push_image(&*repo, &[bytes(name, 5000)], Some(name)).await;
-            time.pass(10);
-        }
-        time.pass(5 * HOUR);
-        assert_whole(&*repo, &by_tag("a")).await;
-        collect(&storage).await;
-    }
-    let storage = open_at(directory.path(), &time).await;
-    time.pass(HOUR);
-    let bytes = storage.statistics().await.unwrap().bytes;
-    assert_eq!(storage.evict_to(bytes - 1, &never()).await.unwrap().manifests, 1);
-    assert_whole(&*upstream(&storage, "a"), &by_tag("a")).await;
 }
 
 /// Upkeep as the server runs it.
