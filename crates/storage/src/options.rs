@@ -21,8 +21,8 @@ pub struct StorageOptions {
     pub grace: Duration,
     /// What was placed or used within this time is never evicted; one hour by default.
     pub in_use: Duration,
-    /// How exactly the last use is recorded: at most one write per content in this time; one hour by default. Uses within
-    /// it are known from memory, so `grace` and `in_use` are kept exactly if they are no longer.
+    /// How often the last use of a content is written down while it is in use; one hour by default. In between it is
+    /// known from memory, so it is exact unless the process is killed, and then at most this much too early.
     pub use_resolution: Duration,
 }
 

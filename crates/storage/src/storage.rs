@@ -67,16 +67,17 @@ impl Inner {
         }
     }
 
-    /// Brings the last uses that are in memory to the catalog.
+    /// Brings the last uses that are in memory to the catalog: what rests exactly, and then it is forgotten here; what is
+    /// being used only if the catalog is behind by more than the resolution.
     pub(crate) async fn record_uses(&self) -> Result<()> {
         let (uses, many) = self.uses.all();
-        let resolution = if many { 0 } else { to_seconds(self.options.use_resolution) };
+        let resolution = self.options.use_resolution;
+        let resting = if many { i64::MAX } else { self.clock.before(resolution) };
         for batch in uses.chunks(BATCH) {
-            let written = self.catalog.record_uses(batch, resolution).await;
+            let written = self.catalog.record_uses(batch, resting, to_seconds(resolution)).await;
             written.map_err(|e| catalog::error("record uses", "storage", e))?;
         }
-        let until = if many { i64::MAX } else { self.clock.before(self.options.use_resolution) };
-        self.uses.forget(&uses, until);
+        self.uses.forget(&uses, resting);
         Ok(())
     }
 }

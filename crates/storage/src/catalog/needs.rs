@@ -82,14 +82,20 @@ impl Catalog {
         Ok(rows.into_iter().map(|(scope, name)| Key { scope, name }).collect())
     }
 
-    /// Writes down last uses where what is known is older by `resolution` seconds.
-    pub(crate) async fn record_uses(&self, uses: &[(Digest, i64)], resolution: i64) -> sqlx::Result<()> {
+    /// Writes down last uses: those until `resting` exactly, later ones if what is known is older by `resolution` seconds.
+    pub(crate) async fn record_uses(
+        &self,
+        uses: &[(Digest, i64)],
+        resting: i64,
+        resolution: i64,
+    ) -> sqlx::Result<()> {
         let mut transaction = self.transaction().await?;
         for (digest, used) in uses {
+            let tolerance = if *used <= resting { 0 } else { resolution };
             query("UPDATE contents SET used = $1 WHERE digest = $2 AND used < $3")
                 .bind(used)
                 .bind(digest.to_string())
-                .bind(used.saturating_sub(resolution))
+                .bind(used.saturating_sub(tolerance))
                 .execute(&mut *transaction)
                 .await?;
         }

@@ -28,8 +28,13 @@ impl Time {
         self.passed.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// Seconds since the start.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
+    }
+
     pub fn now(&self) -> SystemTime {
-        self.start + Duration::from_secs(self.passed.load(Ordering::SeqCst))
+        self.start + Duration::from_secs(self.passed())
     }
 
     pub fn options(&self) -> StorageOptions {
