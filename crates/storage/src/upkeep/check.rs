@@ -172,7 +172,7 @@ impl Check<'_> {
             let seen =
                 blocking("check", move || Ok(examine(&inner.content, (&digest, size), depth, &stop))).await?;
             let Some((problem, identity)) = seen else { return Ok(()) };
-            let claim = self.claim(&digest).await;
+            let claim = self.inner.wait_for_claim(&digest).await;
             let repositories = self.inner.holders(&digest).await?;
             // Without a claim we only say what we saw.
             let repaired =
@@ -188,18 +188,6 @@ impl Check<'_> {
                 }
             }
         }
-    }
-
-    /// Waits a while for those who rely on content that looks damaged.
-    async fn claim(&self, digest: &Digest) -> Option<Claim> {
-        for _ in 0..PATIENCE.0 {
-            let claim = self.inner.leases.claim(digest);
-            if claim.is_some() {
-                return claim;
-            }
-            tokio::time::sleep(PATIENCE.1).await;
-        }
-        None
     }
 
     async fn manifests(&mut self) -> Result<()> {
@@ -254,6 +242,18 @@ impl Check<'_> {
 }
 
 impl Inner {
+    /// Waits a while for those who rely on content that looks damaged.
+    async fn wait_for_claim(self: &Arc<Self>, digest: &Digest) -> Option<Claim> {
+        for _ in 0..PATIENCE.0 {
+            let claim = self.leases.claim(digest);
+            if claim.is_some() {
+                return claim;
+            }
+            tokio::time::sleep(PATIENCE.1).await;
+        }
+        None
+    }
+
     async fn holders(&self, digest: &Digest) -> Result<Vec<(Scope, Name)>> {
         let holders = self.catalog.holders(digest, HOLDERS).await.map_err(failed)?;
         holders.iter().map(Key::parse).collect::<sqlx::Result<_>>().map_err(failed)

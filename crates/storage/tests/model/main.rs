@@ -70,7 +70,7 @@ async fn nothing_is_lost_and_nothing_is_left() {
     let removed = removing.join_all().await.into_iter().sum::<u64>();
     assert!(removed > 100, "the removers had something to do: {removed}");
 
-    assert_nothing_is_wrong(&storage).await;
+    assert_nothing_is_wrong(&storage, false).await;
     let mut expected = BTreeSet::new();
     for client in &clients {
         expected.extend(client.assert_all().await);
@@ -79,31 +79,22 @@ async fn nothing_is_lost_and_nothing_is_left() {
     assert_nothing_is_left(&storage, directory.path(), &time, &expected).await;
 }
 
-/// Tasks that remove whatever may go, over and over; each returns how much that was.
+/// Tasks that remove whatever may go, over and over, and are dropped on the way now and then; each returns how much that
+/// was.
 fn removers(storage: &Arc<Storage>, stop: &CancellationToken, seed: u64) -> JoinSet<u64> {
     let mut removing = JoinSet::new();
-    for n in 0..3 {
+    for n in 0..4 {
         let (storage, stop) = (storage.clone(), stop.clone());
-        let mut random = StdRng::seed_from_u64(seed ^ (n + 1) << 32);
+        let mut random = StdRng::seed_from_u64(seed ^ ((n + 1) << 32));
         removing.spawn(async move {
             let mut sum = 0;
             while !stop.is_cancelled() {
-                sum += match n {
-                    0 => {
-                        let untagged_older_than =
-                            random.random_bool(0.5).then_some(Duration::from_secs(UNTAGGED));
-                        let orphans = random.random_bool(0.3);
-                        let options = CollectOptions { grace: None, untagged_older_than, orphans };
-                        storage.collect(&options, &never()).await.unwrap().blobs
-                    }
-                    1 => {
-                        let all = storage.statistics().await.unwrap().bytes;
-                        let limit = random.random_range(all / 3..=all);
-                        storage.evict_to(limit, &never()).await.unwrap().manifests
-                    }
-                    _ => storage.expire_uploads().await.unwrap().uploads,
-                };
-                tokio::time::sleep(Duration::from_millis(random.random_range(0..20))).await;
+                let patience = if random.random_bool(0.2) { random.random_range(0..10) } else { 10_000 };
+                let work = remove(&storage, n, &mut random);
+                sum += tokio::time::timeout(Duration::from_millis(patience), work).await.unwrap_or(0);
+                // A check reads everything.
+                let rest = if n == 3 { 400 } else { 20 };
+                tokio::time::sleep(Duration::from_millis(random.random_range(0..rest))).await;
             }
             sum
         });
@@ -111,9 +102,31 @@ fn removers(storage: &Arc<Storage>, stop: &CancellationToken, seed: u64) -> Join
     removing
 }
 
-async fn assert_nothing_is_wrong(storage: &Storage) -> ferry_storage::Checked {
+async fn remove(storage: &Storage, n: u64, random: &mut StdRng) -> u64 {
+    match n {
+        0 => {
+            let untagged_older_than = random.random_bool(0.5).then_some(Duration::from_secs(UNTAGGED));
+            let orphans = random.random_bool(0.3);
+            let options = CollectOptions { grace: None, untagged_older_than, orphans };
+            storage.collect(&options, &never()).await.unwrap().blobs
+        }
+        1 => {
+            let all = storage.statistics().await.unwrap().bytes;
+            let limit = random.random_range(all / 3..=all);
+            storage.evict_to(limit, &never()).await.unwrap().manifests
+        }
+        2 => storage.expire_uploads().await.unwrap().uploads,
+        _ => {
+            assert_nothing_is_wrong(storage, true).await;
+            0
+        }
+    }
+}
+
+/// A check that repairs would lose something if it were wrong.
+async fn assert_nothing_is_wrong(storage: &Storage, repair: bool) -> ferry_storage::Checked {
     let mut findings: Vec<Finding> = Vec::new();
-    let options = CheckOptions { depth: Depth::Digests, repair: false };
+    let options = CheckOptions { depth: Depth::Digests, repair };
     let observe = &mut |event: ferry_storage::CheckEvent<'_>| {
         if let ferry_storage::CheckEvent::Found(finding) = event {
             findings.push(finding.clone());
@@ -137,7 +150,7 @@ async fn assert_nothing_is_left(
     let at_once = CollectOptions { grace: Some(Duration::ZERO), ..CollectOptions::default() };
     storage.collect(&at_once, &never()).await.unwrap();
     assert_eq!(&content_files(directory), expected);
-    let checked = assert_nothing_is_wrong(storage).await;
+    let checked = assert_nothing_is_wrong(storage, false).await;
     assert_eq!((checked.contents, checked.orphans), (expected.len() as u64, 0));
     let bytes: u64 = expected
         .iter()
