@@ -4,11 +4,22 @@
 //! writers wait in line here and none of them ever finds the database busy; readers have their own connections and
 //! see what was committed.
 
+#[macro_use]
+mod sql;
+
+mod check;
+mod collect;
+mod evict;
 mod key;
+mod needs;
 mod read;
+mod totals;
 mod write;
 
+pub(crate) use collect::{Place, Window};
+pub(crate) use evict::Candidate;
 pub(crate) use key::Key;
+pub(crate) use needs::{Unlisted, named};
 
 use std::fmt::Display;
 use std::path::Path;
@@ -19,6 +30,8 @@ use ferry_store::{Error, Kind, Result};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection, SqlitePool, query_scalar};
+
+use crate::options::Clock;
 
 /// Readers that may run at once.
 const READERS: u32 = 4;
@@ -33,11 +46,14 @@ const BUSY: Duration = Duration::from_secs(10);
 pub(crate) struct Catalog {
     writer: SqlitePool,
     readers: SqlitePool,
+    clock: Clock,
+    /// When upkeep began to take notes: what was there before is as old as this. Seconds since 1970.
+    since: i64,
 }
 
 impl Catalog {
     /// Opens the catalog, creating it or bringing it up to date.
-    pub(crate) async fn open(path: &Path) -> Result<Self> {
+    pub(crate) async fn open(path: &Path, clock: Clock) -> Result<Self> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -56,15 +72,28 @@ impl Catalog {
         let writer = pool().max_connections(1).connect_with(options.clone()).await;
         let writer = writer.map_err(|e| error("open catalog", path.display(), e))?;
         migrations().run(&writer).await.map_err(|e| migration_error(path, e))?;
+        let since =
+            totals::since(&writer, &clock).await.map_err(|e| error("open catalog", path.display(), e))?;
         let readers = pool().max_connections(READERS).connect_lazy_with(options);
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, clock, since })
+    }
+
+    /// The time that lies `age` back, to compare last uses with; before all of them if nothing was noted then.
+    pub(crate) fn cutoff(&self, age: Duration) -> i64 {
+        let cutoff = self.clock.before(age);
+        if cutoff < self.since { i64::MIN } else { cutoff }
     }
 }
 
 /// Every schema there ever was, oldest first. One that was released is never edited.
 fn migrations() -> Migrator {
-    let sql = include_str!("../migrations/0001_catalog.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "catalog".into(), MigrationType::Simple, sql, false)])
+    let simple = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        simple(1, "catalog", include_str!("../migrations/0001_catalog.sql")),
+        simple(2, "upkeep", include_str!("../migrations/0002_upkeep.sql")),
+    ])
 }
 
 fn migration_error(path: &Path, failure: MigrateError) -> Error {

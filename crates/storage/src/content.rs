@@ -3,6 +3,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use ferry_oci::{Algorithm, Digest};
 
@@ -13,26 +14,32 @@ use crate::files::{remove_if_there, sync_directory};
 /// What is here is not yet visible anywhere; that is the catalog's business. All functions block.
 pub(crate) struct Content {
     root: PathBuf,
+    /// Where damaged files are kept; made when there is one.
+    damaged: PathBuf,
     /// Directories whose own entry is durable. Held while one is made, so that nobody relies on it earlier.
     durable: Mutex<HashSet<PathBuf>>,
 }
 
 impl Content {
-    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(root: PathBuf, damaged: PathBuf) -> io::Result<Self> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             fs::create_dir_all(root.join(algorithm.as_str()))?;
         }
         sync_directory(&root)?;
-        Ok(Self { root, durable: Mutex::default() })
+        Ok(Self { root, damaged, durable: Mutex::default() })
     }
 
     fn directory(&self, digest: &Digest) -> PathBuf {
         self.root.join(digest.algorithm().as_str()).join(&digest.hex()[..2])
     }
 
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory(digest).join(digest.hex())
+    }
+
     /// The file of `digest`; `None` if it is missing or not of this size, which is what a damaged disk leaves.
     pub(crate) fn open_file(&self, digest: &Digest, size: u64) -> io::Result<Option<File>> {
-        match File::open(self.directory(digest).join(digest.hex())) {
+        match File::open(self.path(digest)) {
             Ok(file) => Ok((file.metadata()?.len() == size).then_some(file)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
@@ -41,7 +48,7 @@ impl Content {
 
     /// Whether the file of `digest` is there and of this size.
     pub(crate) fn holds(&self, digest: &Digest, size: u64) -> io::Result<bool> {
-        match fs::metadata(self.directory(digest).join(digest.hex())) {
+        match fs::metadata(self.path(digest)) {
             Ok(metadata) => Ok(metadata.len() == size),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e),
@@ -64,6 +71,78 @@ impl Content {
             remove_if_there(temporary)?;
         }
         written
+    }
+
+    /// Removes the file of `digest` and returns how many bytes it had; `None` if it is gone already.
+    pub(crate) fn remove(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        let path = self.path(digest);
+        match fs::metadata(&path).and_then(|found| fs::remove_file(&path).map(|()| found.len())) {
+            Ok(length) => Ok(Some(length)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Moves the file of `digest` to the damaged ones, beside those that are there; it may be gone already.
+    pub(crate) fn set_aside(&self, digest: &Digest) -> io::Result<()> {
+        fs::create_dir_all(&self.damaged)?;
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        let mut target = self.damaged.join(&name);
+        let mut number = 1;
+        while target.try_exists()? {
+            number += 1;
+            target = self.damaged.join(format!("{name}.{number}"));
+        }
+        match fs::rename(self.path(digest), &target) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        sync_directory(&self.damaged)?;
+        let directory = self.directory(digest);
+        if directory.try_exists()? { sync_directory(&directory) } else { Ok(()) }
+    }
+
+    /// The directories with files in them. All but those that [`Content::place`] makes are left out.
+    pub(crate) fn directories(&self) -> io::Result<Vec<(Algorithm, PathBuf)>> {
+        let mut found = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            for entry in fs::read_dir(self.root.join(algorithm.as_str()))? {
+                let entry = entry?;
+                if entry.file_name().len() == 2 && entry.file_type()?.is_dir() {
+                    found.push((algorithm, entry.path()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The contents with a file in one of the [`Content::directories`], sorted. Files of other names are left out.
+    pub(crate) fn list(&self, algorithm: Algorithm, directory: &Path) -> io::Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let digest = entry
+                .file_name()
+                .to_str()
+                .and_then(|hex| format!("{}:{hex}", algorithm.as_str()).parse::<Digest>().ok());
+            if let Some(digest) = digest
+                && self.directory(&digest) == directory
+                && entry.file_type()?.is_file()
+            {
+                found.push(digest);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// When the file of `digest` was written last; `None` if it is gone.
+    pub(crate) fn modified(&self, digest: &Digest) -> io::Result<Option<SystemTime>> {
+        match fs::metadata(self.path(digest)).and_then(|metadata| metadata.modified()) {
+            Ok(at) => Ok(Some(at)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     fn make_durable(&self, directory: &Path) -> io::Result<()> {

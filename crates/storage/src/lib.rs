@@ -6,6 +6,9 @@
 //! any point leaves either all of a blob, manifest or tag, or nothing of it, and nothing needs repair at start.
 //! Conversely a row whose file is gone or cut short shows nothing: the content is simply pushed again.
 //!
+//! Upkeep ([`Storage::upkeep`] and what it is made of) removes what nothing needs, while everything else goes on; what is
+//! about to be relied on is leased, what is about to go is claimed, and never both at once.
+//!
 //! [`FileStaging`] keeps blobs that are still being fetched; nothing in it counts before it is verified. [`FileHints`]
 //! remembers where blobs were seen.
 
@@ -13,14 +16,24 @@ mod catalog;
 mod content;
 mod files;
 mod hints;
+mod leases;
 mod lock;
+mod options;
 mod partial;
 mod partial_map;
 mod repository;
 mod staging;
 mod storage;
+mod upkeep;
 mod upload;
+mod uses;
 
 pub use hints::FileHints;
+pub use options::StorageOptions;
 pub use staging::{FileStaging, StagingOptions};
 pub use storage::Storage;
+pub use upkeep::{
+    CheckEvent, CheckOptions, Checked, CollectOptions, Collected, Depth, Evicted, Finding, Problem,
+    Statistics,
+};
+pub use upload::Expired;

@@ -1,7 +1,6 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::time::SystemTime;
 
 use ferry_store::{Error, Kind, Result};
 
@@ -9,8 +8,6 @@ use ferry_store::{Error, Kind, Result};
 pub(crate) struct DirectoryLock {
     /// The operating system's lock is bound to the open file.
     _file: File,
-    /// When the lock was taken, by the clock of the file system: the one to compare ages of files with.
-    pub(crate) taken: SystemTime,
 }
 
 impl DirectoryLock {
@@ -30,16 +27,15 @@ impl DirectoryLock {
             Err(TryLockError::WouldBlock) => return Err(in_use(directory, file)),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
-        let taken = sign(&mut file).map_err(failed)?;
-        Ok(Self { _file: file, taken })
+        sign(&mut file).map_err(failed)?;
+        Ok(Self { _file: file })
     }
 }
 
 /// Writes down who holds the lock.
-fn sign(file: &mut File) -> io::Result<SystemTime> {
+fn sign(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())?;
-    file.metadata()?.modified()
+    writeln!(file, "{}", std::process::id())
 }
 
 fn in_use(directory: &Path, mut file: File) -> Error {

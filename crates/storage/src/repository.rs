@@ -10,6 +10,7 @@ use ferry_store::{
 
 use crate::catalog::{self, Key};
 use crate::files::blocking_io;
+use crate::leases::Lease;
 use crate::storage::Inner;
 use crate::upload::FileUpload;
 
@@ -49,13 +50,30 @@ impl FileRepository {
         Self { inner, key }
     }
 
-    /// A manifest that the catalog names and whose file is whole.
-    async fn find(&self, operation: &'static str, reference: &Reference) -> Result<Descriptor> {
+    /// A manifest that the catalog names and whose file is whole, and what keeps it from being removed.
+    async fn find(&self, operation: &'static str, reference: &Reference) -> Result<(Descriptor, Lease)> {
+        let mut digest = match reference {
+            Reference::Digest(digest) => *digest,
+            Reference::Tag(_) => self.row(operation, reference).await?.digest,
+        };
+        // What a tag points at can only be leased once it is known, and may have changed by then.
+        let (descriptor, lease) = loop {
+            let lease = self.inner.lease(&digest).await;
+            let descriptor = self.row(operation, reference).await?;
+            if descriptor.digest == digest {
+                break (descriptor, lease);
+            }
+            digest = descriptor.digest;
+        };
+        let whole = self.lacking(operation, vec![(descriptor.digest, descriptor.size)]).await?.is_none();
+        self.inner.note_use(&descriptor.digest);
+        if whole { Ok((descriptor, lease)) } else { Err(Error::not_found(operation, reference)) }
+    }
+
+    async fn row(&self, operation: &'static str, reference: &Reference) -> Result<Descriptor> {
         let row = self.inner.catalog.manifest(&self.key, reference).await;
         let row = row.map_err(|e| catalog::error(operation, reference, e))?;
-        let descriptor = row.ok_or_else(|| Error::not_found(operation, reference))?;
-        let whole = self.lacking(operation, vec![(descriptor.digest, descriptor.size)]).await?.is_none();
-        if whole { Ok(descriptor) } else { Err(Error::not_found(operation, reference)) }
+        row.ok_or_else(|| Error::not_found(operation, reference))
     }
 
     /// The first of `files` that is missing or not of its size.
@@ -108,10 +126,9 @@ impl FileRepository {
 
     async fn put_bytes(&self, digest: Digest, bytes: Bytes) -> Result<()> {
         let inner = Arc::clone(&self.inner);
-        blocking_io("push manifest", digest, move || {
-            inner.content.put(&inner.sessions.temporary(), &digest, &bytes)
-        })
-        .await
+        let temporary = inner.sessions.temporary().await;
+        blocking_io("push manifest", digest, move || inner.content.put(&temporary.path, &digest, &bytes))
+            .await
     }
 }
 
@@ -123,11 +140,12 @@ fn incomplete(manifest: &Manifest, missing: &Digest) -> Error {
 #[async_trait]
 impl Repository for FileRepository {
     async fn resolve(&self, reference: &Reference) -> Result<Resolved> {
-        self.find("resolve", reference).await.map(Resolved::fresh)
+        let (found, _lease) = self.find("resolve", reference).await?;
+        Ok(Resolved::fresh(found))
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<Manifest> {
-        let found = self.find("read manifest", reference).await?;
+        let (found, _lease) = self.find("read manifest", reference).await?;
         let (inner, digest, size) = (Arc::clone(&self.inner), found.digest, found.size);
         let bytes = blocking_io("read manifest", digest, move || {
             let file = inner.content.open_file(&digest, size)?.ok_or(std::io::ErrorKind::NotFound)?;
@@ -147,13 +165,20 @@ impl Repository for FileRepository {
     }
 
     async fn stat(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.blob_of(&self.key, digest).await
+        let _lease = self.inner.lease(digest).await;
+        let found = self.blob_of(&self.key, digest).await?;
+        if found.is_some() {
+            self.inner.note_use(digest);
+        }
+        Ok(found)
     }
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<Blob> {
+        let _lease = self.inner.lease(digest).await;
         let size = self.inner.catalog.blob(&self.key, digest).await;
         let size = size.map_err(|e| catalog::error("read blob", digest, e))?;
         let size = size.ok_or_else(|| Error::not_found("read blob", digest))?;
+        self.inner.note_use(digest);
         let (inner, wanted) = (Arc::clone(&self.inner), *digest);
         let file = blocking_io("read blob", digest, move || inner.content.open_file(&wanted, size)).await?;
         let file = file.ok_or_else(|| Error::not_found("read blob", digest))?;
@@ -193,6 +218,7 @@ impl RepositoryMut for FileRepository {
         if let Some(digest) = &expect.digest
             && expect.mount != Mount::No
         {
+            let _lease = self.inner.lease(digest).await;
             if self.stat(digest).await?.is_some() {
                 return Ok(Begun::Exists);
             }
@@ -221,6 +247,7 @@ impl RepositoryMut for FileRepository {
         if let Some(missing) = self.lacking("push manifest", needed).await? {
             return Err(incomplete(manifest, &missing));
         }
+        let _lease = self.inner.lease(&digest).await;
         self.put_bytes(digest, manifest.bytes().clone()).await?;
         let put = self.inner.catalog.put_manifest(&self.key, manifest, tag).await.map_err(failed)?;
         put.map_err(|missing| incomplete(manifest, &missing))?;

@@ -1,8 +1,10 @@
 //! Uploads: a file each, named by a random id that a row of the catalog binds to its repository.
 
+mod expire;
 mod held;
 mod sessions;
 
+pub use expire::Expired;
 pub(crate) use sessions::{Sessions, UploadId, sweep};
 
 use std::sync::Arc;
@@ -133,6 +135,8 @@ impl Upload for FileUpload {
 
     async fn commit(mut self: Box<Self>, digest: &Digest) -> Result<()> {
         let held = self.take_held("commit upload")?;
+        // From before the file is in place until the catalog names it.
+        let _lease = self.inner.lease(digest).await;
         let (inner, wanted) = (Arc::clone(&self.inner), *digest);
         let sealed = blocking_io("commit upload", digest, move || held.seal(&inner.content, &wanted)).await;
         let error = match sealed {

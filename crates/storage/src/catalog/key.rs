@@ -3,7 +3,7 @@ use ferry_store::Scope;
 use serde_json::json;
 
 /// A repository as the catalog names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(super) scope: String,
     pub(super) name: String,
@@ -17,6 +17,18 @@ impl Key {
     /// The repository of another name in the same scope.
     pub(crate) fn sibling(&self, name: &Name) -> Self {
         Self { scope: self.scope.clone(), name: name.to_string() }
+    }
+
+    /// The scope and name again.
+    pub(crate) fn parse(&self) -> sqlx::Result<(Scope, Name)> {
+        let bad = || sqlx::Error::Decode(format!("{} is no scope", self.scope).into());
+        let parts: Vec<Option<String>> = serde_json::from_str(&self.scope).map_err(|_| bad())?;
+        let scope = match <[_; 3]>::try_from(parts) {
+            Ok([Some(kind), Some(host), account]) if kind == "upstream" => Scope::Upstream { host, account },
+            Err(parts) if parts == [Some("hosted".to_owned())] => Scope::Hosted,
+            _ => return Err(bad()),
+        };
+        Ok((scope, super::decoded(&self.name)?))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -53,6 +65,11 @@ mod tests {
         ];
         let different: std::collections::HashSet<_> = texts.iter().collect();
         assert_eq!(different.len(), texts.len(), "{texts:?}");
+        for text in &texts {
+            let key = Key { scope: text.clone(), name: "a/b".to_owned() };
+            let (scope, name) = key.parse().unwrap();
+            assert_eq!(Key::new(&scope, &name), key, "and back");
+        }
         assert_eq!(upstream("a", None), r#"["upstream","a",null]"#, "what is on disk stays readable");
     }
 }

@@ -4,6 +4,7 @@ use sqlx::{query_as, query_scalar};
 
 use super::key::scope_text;
 use super::{Catalog, Key, Needed, blob_size, decoded, needed};
+use crate::options::to_time;
 
 /// Greater than anything that a name can go on with, so that a prefix is a range and needs no pattern.
 const BEYOND: char = char::MAX;
@@ -74,8 +75,8 @@ impl Catalog {
 
     /// The tags after `after`, in byte order.
     pub(crate) async fn tags(&self, key: &Key, after: &str, limit: i64) -> sqlx::Result<Vec<TagEntry>> {
-        let rows: Vec<(String, String)> = query_as(
-            "SELECT tag, digest FROM tags WHERE scope = $1 AND name = $2 AND tag > $3 ORDER BY tag LIMIT $4",
+        let rows: Vec<(String, String, Option<i64>)> = query_as(
+            "SELECT tag, digest, pushed FROM tags WHERE scope = $1 AND name = $2 AND tag > $3 ORDER BY tag LIMIT $4",
         )
         .bind(&key.scope)
         .bind(&key.name)
@@ -83,8 +84,9 @@ impl Catalog {
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        let entry = |(tag, digest): (String, String)| {
-            Ok(TagEntry { tag: decoded(&tag)?, digest: Some(decoded(&digest)?), pushed: None })
+        let entry = |(tag, digest, pushed): (String, String, Option<i64>)| {
+            let (tag, digest) = (decoded(&tag)?, Some(decoded(&digest)?));
+            Ok(TagEntry { tag, digest, pushed: pushed.map(to_time) })
         };
         rows.into_iter().map(entry).collect()
     }

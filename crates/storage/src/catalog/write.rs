@@ -1,11 +1,11 @@
 use ferry_oci::{Digest, Manifest, Tag};
 use sqlx::{Sqlite, SqliteConnection, Transaction, query};
 
-use super::{Catalog, Key, Needed, needed};
+use super::{Catalog, Key, Needed, needed, needs};
 
 impl Catalog {
     /// Takes the write lock at once: a transaction that reads first and writes later could find it taken.
-    async fn transaction(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+    pub(super) async fn transaction(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
         self.writer.begin_with("BEGIN IMMEDIATE").await
     }
 
@@ -29,6 +29,7 @@ impl Catalog {
         .bind(size as i64)
         .execute(&mut *transaction)
         .await?;
+        mark_placed(&mut transaction, digest, self.clock.seconds()).await?;
         if let Some(id) = upload {
             query("DELETE FROM uploads WHERE id = $1").bind(id).execute(&mut *transaction).await?;
         }
@@ -59,8 +60,12 @@ impl Catalog {
         if needed.is_ok() {
             make_repository(&mut transaction, key).await?;
             insert_manifest(&mut transaction, key, manifest).await?;
+            let (digest, now) = (manifest.digest(), self.clock.seconds());
+            mark_placed(&mut transaction, &digest, now).await?;
+            needs::list(&mut transaction, &digest, &needs::named(manifest)).await?;
             if let Some(tag) = tag {
-                point_tag(&mut transaction, key, tag, &manifest.digest()).await?;
+                mark_untagged(&mut transaction, key, tag, now).await?;
+                point_tag(&mut transaction, key, tag, (&digest, now)).await?;
             }
             transaction.commit().await?;
         }
@@ -69,12 +74,15 @@ impl Catalog {
 
     /// Removes a tag; false if there was none.
     pub(crate) async fn delete_tag(&self, key: &Key, tag: &Tag) -> sqlx::Result<bool> {
+        let mut transaction = self.transaction().await?;
+        mark_untagged(&mut transaction, key, tag, self.clock.seconds()).await?;
         let removed = query("DELETE FROM tags WHERE scope = $1 AND name = $2 AND tag = $3")
             .bind(&key.scope)
             .bind(&key.name)
             .bind(tag.as_str())
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await?;
+        transaction.commit().await?;
         Ok(removed.rows_affected() > 0)
     }
 
@@ -140,15 +148,48 @@ async fn insert_manifest(conn: &mut SqliteConnection, key: &Key, manifest: &Mani
     Ok(())
 }
 
-async fn point_tag(conn: &mut SqliteConnection, key: &Key, tag: &Tag, digest: &Digest) -> sqlx::Result<()> {
+/// Notes that content was put in place: that is a use, too.
+async fn mark_placed(conn: &mut SqliteConnection, digest: &Digest, now: i64) -> sqlx::Result<()> {
     query(
-        "INSERT INTO tags (scope, name, tag, digest) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (scope, name, tag) DO UPDATE SET digest = excluded.digest",
+        "UPDATE contents SET used = $1, placed = CASE WHEN placed = 0 THEN $1 ELSE placed END WHERE digest = $2",
+    )
+    .bind(now)
+    .bind(digest.to_string())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A tag is taken from what it points at: the age of an untagged manifest counts from here.
+async fn mark_untagged(conn: &mut SqliteConnection, key: &Key, tag: &Tag, now: i64) -> sqlx::Result<()> {
+    query(
+        "UPDATE contents SET used = $1
+         WHERE digest = (SELECT digest FROM tags WHERE scope = $2 AND name = $3 AND tag = $4)",
+    )
+    .bind(now)
+    .bind(&key.scope)
+    .bind(&key.name)
+    .bind(tag.as_str())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn point_tag(
+    conn: &mut SqliteConnection,
+    key: &Key,
+    tag: &Tag,
+    (digest, now): (&Digest, i64),
+) -> sqlx::Result<()> {
+    query(
+        "INSERT INTO tags (scope, name, tag, digest, pushed) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (scope, name, tag) DO UPDATE SET digest = excluded.digest, pushed = excluded.pushed",
     )
     .bind(&key.scope)
     .bind(&key.name)
     .bind(tag.as_str())
     .bind(digest.to_string())
+    .bind(now)
     .execute(conn)
     .await?;
     Ok(())

@@ -1,17 +1,14 @@
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ferry_oci::{Algorithm, Hasher};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::files::remove_if_there;
-
-/// An upload that nobody has written to for so long is given up.
-const EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The name of an upload: 128 random bits, since whoever knows it may write to the upload.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -42,12 +39,14 @@ pub(crate) struct Progress {
 /// The uploads that this process has touched, and their files.
 pub(crate) struct Sessions {
     directory: PathBuf,
-    live: Mutex<HashMap<UploadId, Arc<AsyncMutex<Progress>>>>,
+    live: Arc<Mutex<Live>>,
 }
+
+type Live = HashMap<UploadId, Arc<AsyncMutex<Progress>>>;
 
 impl Sessions {
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, live: Mutex::default() }
+        Self { directory, live: Arc::default() }
     }
 
     pub(crate) fn path(&self, id: &UploadId) -> PathBuf {
@@ -55,15 +54,31 @@ impl Sessions {
     }
 
     /// A file of its own for bytes on the way to their place; one left behind goes the way of uploads without a row.
-    pub(crate) fn temporary(&self) -> PathBuf {
-        self.path(&UploadId::random())
+    pub(crate) async fn temporary(&self) -> Temporary {
+        let id = UploadId::random();
+        let path = self.path(&id);
+        let hold = self.lock(&id, Algorithm::Sha256).await;
+        Temporary { path, id, live: Arc::clone(&self.live), _hold: hold }
     }
 
     /// Waits until nobody else holds the upload. What is not known of it yet will be hashed under `algorithm`.
     pub(super) async fn lock(&self, id: &UploadId, algorithm: Algorithm) -> OwnedMutexGuard<Progress> {
+        self.session(id, algorithm).lock_owned().await
+    }
+
+    /// Holds the upload unless somebody else does.
+    pub(super) fn try_lock(&self, id: &UploadId) -> Option<OwnedMutexGuard<Progress>> {
+        self.session(id, Algorithm::Sha256).try_lock_owned().ok()
+    }
+
+    fn session(&self, id: &UploadId, algorithm: Algorithm) -> Arc<AsyncMutex<Progress>> {
         let begin = || Arc::new(AsyncMutex::new(Progress { hasher: Hasher::new(algorithm), length: 0 }));
-        let session = Arc::clone(self.live().entry(id.clone()).or_insert_with(begin));
-        session.lock_owned().await
+        Arc::clone(self.live().entry(id.clone()).or_insert_with(begin))
+    }
+
+    /// The files of uploads, and those on the way to their place. Blocks. Files that no upload can have made are left out.
+    pub(crate) fn files(&self) -> io::Result<Vec<(UploadId, Metadata)>> {
+        files(&self.directory)
     }
 
     /// Forgets an upload that has ended.
@@ -71,34 +86,57 @@ impl Sessions {
         self.live().remove(id);
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<AsyncMutex<Progress>>>> {
+    fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Removes the files of uploads that are expired at `now` or not among those `known` to the catalog, and returns those
-/// that stay. Blocks. Files that no upload can have made are left alone.
+/// A file of ours in the directory of the uploads, and its hold, so that it does not expire.
+pub(crate) struct Temporary {
+    pub(crate) path: PathBuf,
+    id: UploadId,
+    live: Arc<Mutex<Live>>,
+    _hold: OwnedMutexGuard<Progress>,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// Removes the files of uploads that nobody has written to after `expired` or that are not among those `known` to the
+/// catalog, and returns those that stay. Blocks. Files that no upload can have made are left alone.
 pub(crate) fn sweep(
     directory: &Path,
     known: &HashSet<String>,
-    now: SystemTime,
+    expired: Option<SystemTime>,
 ) -> io::Result<HashSet<String>> {
     let mut kept = HashSet::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let Some(id) = entry.file_name().to_str().and_then(UploadId::parse) else { continue };
-        let metadata = entry.metadata()?;
-        if !metadata.is_file() {
-            continue;
-        }
-        let age = now.duration_since(metadata.modified()?).unwrap_or_default();
-        if age < EXPIRY && known.contains(id.as_str()) {
-            kept.insert(id.as_str().to_owned());
+    for (id, metadata) in files(directory)? {
+        let fresh = expired.is_none_or(|expired| metadata.modified().is_ok_and(|at| at > expired));
+        if fresh && known.contains(id.as_str()) {
+            kept.insert(id.0);
         } else {
-            remove_if_there(&entry.path())?;
+            remove_if_there(&directory.join(id.as_str()))?;
         }
     }
     Ok(kept)
+}
+
+fn files(directory: &Path) -> io::Result<Vec<(UploadId, Metadata)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Some(id) = entry.file_name().to_str().and_then(UploadId::parse) else { continue };
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_file() => files.push((id, metadata)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            // No file of ours, or it has ended by now.
+            _ => {}
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]

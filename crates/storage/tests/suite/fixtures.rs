@@ -91,3 +91,15 @@ pub fn upload_files(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory.join("uploads")).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
+
+/// An index of these manifests.
+pub fn index(children: &[&Manifest]) -> Manifest {
+    let named =
+        |child: &&Manifest| Descriptor::new(child.media_type(), child.digest(), child.bytes().len() as u64);
+    let value = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_INDEX,
+        "manifests": children.iter().map(named).collect::<Vec<_>>(),
+    });
+    Manifest::parse(None, Bytes::from(value.to_string())).unwrap()
+}

@@ -2,12 +2,17 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "here a panic is a failed test")]
 
+mod check;
 mod concurrency;
+mod evict;
 mod fixtures;
 mod hints;
 mod reopen;
 mod staging;
 mod torn;
+mod upgrade;
+mod upkeep;
+mod upkeep_fixtures;
 mod uploads;
 
 /// The suite that every store must pass.
