@@ -33,6 +33,8 @@ pub(crate) enum Verb {
     Login(LoginArguments),
     Logout(LogoutArguments),
     #[command(subcommand)]
+    Storage(StorageVerb),
+    #[command(subcommand)]
     Config(ConfigVerb),
 }
 
@@ -112,6 +114,59 @@ pub(crate) struct LogoutArguments {
     pub(crate) authfile: Option<PathBuf>,
 }
 
+/// Keep the directory of ferry serve in order. While ferry serve runs, it does so by itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageVerb {
+    /// Compare what is on the disk with what should be, and say what is damaged
+    Check(CheckArguments),
+    /// Remove what nothing needs any more
+    Gc(GcArguments),
+    /// Say how much there is
+    Stats(StatsArguments),
+}
+
+/// Where the images are.
+#[derive(Debug, Args)]
+pub(crate) struct StorageArguments {
+    /// The directory that holds the images [default: serve: storage in the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) storage: Option<PathBuf>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    #[command(flatten)]
+    pub(crate) of: StorageArguments,
+    /// Take damaged content out, so that clients are told that it is missing and push it again; its files go to
+    /// DIR/damaged
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Look at sizes only, and do not read everything
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    #[command(flatten)]
+    pub(crate) of: StorageArguments,
+    /// Also remove manifests that no tag has led to for so long: 30d
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) untagged_older_than: Option<Duration>,
+    /// Blobs that no manifest names stay for so long, because a push brings them first [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) grace: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArguments {
+    #[command(flatten)]
+    pub(crate) of: StorageArguments,
+}
+
 /// Look at the configuration, ferry.yaml.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
@@ -182,4 +237,14 @@ pub(crate) struct ServeArguments {
     /// Allow an address that others can reach, although anyone there may then push and delete
     #[arg(long)]
     pub(crate) open: bool,
+    /// Remove manifests that no tag has led to for so long: 30d [default: they stay]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) untagged_older_than: Option<Duration>,
+    /// When the images take more room than this, remove what was fetched from elsewhere and not used for longest
+    /// [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) size_limit: Option<ByteSize>,
+    /// Let --size-limit remove what was pushed here, too
+    #[arg(long)]
+    pub(crate) evict_pushed: bool,
 }

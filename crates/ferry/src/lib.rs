@@ -19,6 +19,7 @@ mod serve;
 mod settings;
 mod stores;
 mod tags;
+mod upkeep;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -92,6 +93,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             Verb::Logout(LogoutArguments { registry, authfile }) => {
                 credentials::log_out(&settings::registry(&registry)?, authfile, &environment).await
             }
+            Verb::Storage(typed) => upkeep::upkeep(settings::Upkeep::new(typed, &loaded)?, stop).await,
             Verb::Config(verb) => {
                 settings::Serve::check(&loaded)?;
                 Ok(show(&loaded, &verb))

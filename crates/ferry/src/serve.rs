@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Context;
 use ferry_serve::{Limits, RegistryService};
@@ -11,7 +12,7 @@ use crate::settings::Serve;
 
 /// Runs `ferry serve` until it is stopped.
 pub(crate) async fn serve(settings: Serve, stop: CancellationToken) -> anyhow::Result<Exit> {
-    let storage = Storage::open(&settings.storage).await?;
+    let storage = Storage::open_with(&settings.storage, settings.options).await?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; is something else using the port?", settings.listen)
     })?;
@@ -20,6 +21,12 @@ pub(crate) async fn serve(settings: Serve, stop: CancellationToken) -> anyhow::R
     let mut out = std::io::stdout();
     let _ = writeln!(out, "ferry: serving {} at http://{address}", settings.storage.display());
     let _ = out.flush();
+    let upkeep = {
+        let (storage, stop) = (Arc::clone(&storage), stop.clone());
+        tokio::spawn(async move { storage.upkeep(stop, settings.upkeep_every).await })
+    };
     ferry_serve::serve(listener, RegistryService::new(storage), Limits::default(), stop).await;
+    // It has been stopped as well, and ends after the piece under way.
+    let _ = upkeep.await;
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use ferry_oci::{Malformed, Name, Registry};
@@ -237,4 +238,35 @@ pub(crate) struct Serve {
     /// Allow an address that others can reach, although anyone there may then push and delete.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) open: bool,
+    /// When the images take more room than this, remove what was fetched from elsewhere and not used for longest: 200GB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size_limit: Option<Parsed<ByteSize>>,
+    /// Let `size_limit` remove what was pushed here, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) evict_pushed: bool,
+    /// Remove manifests that no tag has led to for so long: 30d. By default they stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) untagged_older_than: Option<Parsed<Span>>,
+    /// Give up an upload that nobody has written to for so long: 24h by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upload_expiry: Option<Parsed<Span>>,
+    /// Blobs that no manifest names stay for so long, because a push brings them first: 24h by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grace: Option<Parsed<Span>>,
+    /// How often to remove what nothing needs: 1h by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upkeep_every: Option<Parsed<Span>>,
+}
+
+/// A time as it is written: `90s`, `24h`, `30d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let span = humantime::parse_duration(text).ok().filter(|span| !span.is_zero());
+        span.map(Self).ok_or("a time is needed, as in 90s, 24h or 30d")
+    }
 }

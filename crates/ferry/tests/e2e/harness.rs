@@ -69,8 +69,13 @@ impl Ferry {
     /// Starts `ferry serve` on `directory`, on a free port or a given one.
     pub async fn serve(&self, directory: &Path, port: u16) -> Served {
         let listen = format!("127.0.0.1:{port}");
-        let mut command = self.command(&["serve", "--listen", &listen, "--storage"]);
-        let mut child = command.arg(directory).stderr(Stdio::inherit()).spawn().unwrap();
+        let directory = directory.to_str().unwrap();
+        self.serve_with(&["serve", "--listen", &listen, "--storage", directory]).await
+    }
+
+    /// Starts `ferry serve` as `arguments` say.
+    pub async fn serve_with(&self, arguments: &[&str]) -> Served {
+        let mut child = self.command(arguments).stderr(Stdio::inherit()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next_line().await.unwrap().expect("ferry serve says where it listens");
         let address = line.rsplit_once("http://").unwrap().1.parse().unwrap();

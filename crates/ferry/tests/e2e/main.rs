@@ -14,3 +14,4 @@ mod peers_accounts;
 mod profiles;
 mod ranges;
 mod requests;
+mod upkeep;
