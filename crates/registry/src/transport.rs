@@ -115,7 +115,17 @@ impl Transport {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         *request.body_mut() = Some(body);
-        client.execute(request).await.map_err(|e| broken(hop.what, &host(hop.url), &e))
+        client.execute(request).await.map_err(|e| broken(hop.what, &self.way_to(hop.url), &e))
+    }
+
+    /// The host of a URL, and the proxy on the way there: it may be the proxy that does not answer.
+    fn way_to(&self, url: &Url) -> String {
+        let Proxies { http, https, .. } = &self.site.proxies;
+        let proxy = if url.scheme() == "https" { https } else { http };
+        match proxy.as_ref().filter(|_| !is_loopback(url)) {
+            Some(proxy) => format!("{} (proxy {proxy})", host(url)),
+            None => host(url),
+        }
     }
 
     /// The connections for a URL, unless it must not be visited at all.
