@@ -20,7 +20,9 @@ const PROXY: &str = "http://me:secret@proxy.example.com:3128";
 
 fn document(language: &str, name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(language).join(name);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    let text = fs::read_to_string(&path);
+    assert!(text.is_ok(), "{} is missing", path.display());
+    text.unwrap()
 }
 
 /// The blocks that are whole configurations.
@@ -30,8 +32,12 @@ fn configurations(language: &str, name: &str) -> Vec<String> {
         let body = rest.trim_start_matches('\n').strip_prefix("```yaml\n");
         body.and_then(|body| body.split_once("```")).map(|(block, _)| block.to_owned())
     };
-    let marked = text.split(MARK).skip(1);
-    marked.map(|rest| block(rest).unwrap_or_else(|| panic!("{language}/{name}: {MARK} {rest:.80}"))).collect()
+    let found: Vec<Option<String>> = text.split(MARK).skip(1).map(block).collect();
+    assert!(
+        found.iter().all(Option::is_some),
+        "{language}/{name}: {MARK} is not followed by a block of YAML"
+    );
+    found.into_iter().flatten().collect()
 }
 
 fn parse(configuration: &str) -> Value {
