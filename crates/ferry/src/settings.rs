@@ -38,8 +38,15 @@ pub(crate) struct Copy {
     pub(crate) limit_rate: Option<u64>,
     pub(crate) mirrors: Vec<MirrorOf>,
     pub(crate) of_sides: OfSides,
-    /// What is changed in images for these targets.
-    pub(crate) degradations: HashMap<Registry, Degradations>,
+    /// What is known of the targets, and what is changed in images for them.
+    pub(crate) targets: HashMap<Registry, Fit>,
+}
+
+/// How a target is met.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fit {
+    pub(crate) profile: &'static Profile,
+    pub(crate) degradations: Degradations,
 }
 
 /// A registry, and where its content is looked for before it is asked itself.
@@ -91,7 +98,7 @@ impl Copy {
             typed.mirrors.iter().map(|text| mirror(text)).collect::<anyhow::Result<Vec<_>>>()?;
         mirrors.extend(registries.mirrors.iter().cloned());
         let profile = typed.profile.as_deref().map(str::parse).transpose().context("--profile")?;
-        let degradations = fit(&pairs, |registry| {
+        let fits = fit(&pairs, |registry| {
             profile.or_else(|| registries.profiles.get(registry).copied()).unwrap_or_default()
         })?;
         let sources: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.source).collect();
@@ -107,17 +114,14 @@ impl Copy {
             limit_rate,
             mirrors,
             of_sides,
-            degradations,
+            targets: fits,
         })
     }
 }
 
 /// Refuses names that their targets do not take, before anything moves, and tells what images become for targets.
-fn fit(
-    pairs: &[Pair],
-    choice: impl Fn(&Registry) -> Choice,
-) -> anyhow::Result<HashMap<Registry, Degradations>> {
-    let mut degradations = HashMap::new();
+fn fit(pairs: &[Pair], choice: impl Fn(&Registry) -> Choice) -> anyhow::Result<HashMap<Registry, Fit>> {
+    let mut fits = HashMap::new();
     for Pair { source, target } in pairs {
         let Endpoint::Registry(image) = target else { continue };
         let choice = choice(&image.registry);
@@ -125,9 +129,10 @@ fn fit(
         if let Err(wrong) = profile.check_name(&image.repository) {
             bail!("{target}: {wrong}{}", fitting(profile, source, image));
         }
-        degradations.insert(image.registry.clone(), choice.degradations(&image.registry));
+        let degradations = choice.degradations(&image.registry);
+        fits.insert(image.registry.clone(), Fit { profile, degradations });
     }
-    Ok(degradations)
+    Ok(fits)
 }
 
 /// A name that would do.
@@ -378,9 +383,9 @@ impl Serve {
         let upkeep_every = configured.upkeep_every.map_or(UPKEEP_EVERY, |every| every.value.0);
         let open = typed.open || configured.open;
         let listen = match (typed.listen, configured.listen) {
-            (Some(listen), _) => listening(&listen, "--listen", open)?,
-            (None, Some(listen)) => listening(&listen, &in_file(loaded), open)?,
-            (None, None) => listening(LISTEN, "--listen", open)?,
+            (Some(listen), _) => listening(&listen, ("--listen", "add --open"), open)?,
+            (None, Some(listen)) => listening(&listen, (&in_file(loaded), "write open: true"), open)?,
+            (None, None) => listening(LISTEN, ("--listen", "add --open"), open)?,
         };
         Ok(Self { storage, listen, options, upkeep_every })
     }
@@ -389,7 +394,7 @@ impl Serve {
     pub(crate) fn check(loaded: &Loaded) -> anyhow::Result<()> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let listen = configured.listen.as_deref().unwrap_or(LISTEN);
-        listening(listen, &in_file(loaded), configured.open).map(|_| ())
+        listening(listen, (&in_file(loaded), "write open: true"), configured.open).map(|_| ())
     }
 }
 
@@ -460,14 +465,14 @@ fn in_file(loaded: &Loaded) -> String {
     format!("{}: serve: listen:", loaded.name())
 }
 
-fn listening(text: &str, place: &str, open: bool) -> anyhow::Result<SocketAddr> {
+fn listening(text: &str, (place, remedy): (&str, &str), open: bool) -> anyhow::Result<SocketAddr> {
     let listen: SocketAddr = text.parse().with_context(|| {
         format!("{place} {text}: write an address and a port, as in 127.0.0.1:5000 or [::1]:5000")
     })?;
     if !listen.ip().is_loopback() && !open {
         bail!(
             "{place} {listen}: others could reach this address, and push and delete without a password; \
-             add --open if that is meant, or listen on 127.0.0.1"
+             {remedy} if that is meant, or listen on 127.0.0.1"
         );
     }
     Ok(listen)

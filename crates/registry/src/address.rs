@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ferry_store::{Error, Kind};
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
@@ -61,11 +63,13 @@ const METADATA: [IpAddr; 3] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// An address that a learnt host must not have.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) host: String,
-    pub(crate) address: IpAddr,
+/// A host that a registry refers to is where it must not be: the source of an error of [`Kind::Denied`].
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The host.
+    pub host: String,
+    /// Its address.
+    pub address: IpAddr,
 }
 
 impl fmt::Display for Refused {
@@ -82,18 +86,21 @@ pub(crate) struct Guard {
     allow: Vec<Network>,
     fixed: HashMap<String, SocketAddr>,
     proxies: Proxies,
+    /// Which proxy a URL goes to, if any.
+    matcher: Arc<Matcher>,
 }
 
 impl Guard {
     pub(crate) fn new(site: &Site, fixed: &[(String, SocketAddr)]) -> Self {
         let (allow, proxies) = (site.allow_networks.clone(), site.proxies.clone());
-        Self { allow, fixed: fixed.iter().cloned().collect(), proxies }
+        let matcher = Arc::new(proxies.matcher());
+        Self { allow, fixed: fixed.iter().cloned().collect(), proxies, matcher }
     }
 
-    /// Whether it may be a proxy that looks up the host of `url`, so that its address cannot be checked here.
+    /// Whether a proxy looks up the host of `url`, so that its address cannot be checked here.
     pub(crate) fn leaves_to_proxy(&self, url: &Url) -> bool {
-        let proxy = if url.scheme() == "https" { &self.proxies.https } else { &self.proxies.http };
-        proxy.as_ref().is_some_and(|proxy| proxy.url().scheme() != "socks5")
+        let proxy = url.as_str().parse().ok().and_then(|uri| self.matcher.intercept(&uri));
+        proxy.is_some_and(|proxy| proxy.uri().scheme_str() != Some("socks5"))
     }
 
     /// Whether somebody configured a proxy of this name. Where it is, is their business.

@@ -150,7 +150,7 @@ pub(crate) fn broken(what: &What, host: &str, error: &reqwest::Error) -> Failure
     let mut cause: &(dyn StdError + 'static) = error;
     loop {
         if let Some(refused) = cause.downcast_ref::<Refused>() {
-            return what.failure(Kind::Denied, refused.to_string());
+            return refused_address(what, refused.clone());
         }
         if let Some(tls) = inside(cause) {
             return what.failure(Kind::Invalid, format!("{host}: {tls}"));
@@ -162,6 +162,11 @@ pub(crate) fn broken(what: &What, host: &str, error: &reqwest::Error) -> Failure
     }
     let doing = if error.is_connect() { "cannot connect to" } else { "lost the connection to" };
     what.failure(Kind::Unavailable, format!("{doing} {host}: {cause}"))
+}
+
+/// A registry referred us to where we do not go.
+pub(crate) fn refused_address(what: &What, refused: Refused) -> Failure {
+    what.error(Kind::Denied, refused.to_string()).caused_by(refused).into()
 }
 
 /// A certificate that does not hold; trying again does not change it. I/O errors hide what they wrap from `source()`,

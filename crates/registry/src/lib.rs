@@ -42,7 +42,7 @@ mod transport;
 mod upload;
 mod write;
 
-pub use address::Network;
+pub use address::{Network, Refused};
 pub use budget::Lane;
 pub use client::{Client, Login};
 pub use cloud::{AwsKeys, Cloud, Clouds};
