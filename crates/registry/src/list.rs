@@ -1,16 +1,19 @@
 //! Listings of tags and repositories, a page at a time.
 
+use std::fmt;
+
 use ferry_oci::{Name, Tag, next_link};
 use ferry_store::{Kind, Page, PageRequest, RepositoryEntry, Result, TagEntry};
 use http::HeaderMap;
 use http::header::LINK;
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use url::{Url, form_urlencoded};
 
 use crate::access::Access;
 use crate::desk::Desk;
 use crate::error::{Tried, What};
-use crate::position::Position;
+use crate::position::{MAX_ENTRIES, Position};
 use crate::read::RemoteRepository;
 use crate::request::{Answer, Request};
 
@@ -20,12 +23,43 @@ pub(crate) const MAX_LISTING: u64 = 32 * 1024 * 1024;
 #[derive(Deserialize)]
 struct Tags {
     /// `null` occurs where there are none.
-    tags: Option<Vec<String>>,
+    tags: Option<Names>,
 }
 
 #[derive(Deserialize)]
 struct Catalog {
-    repositories: Option<Vec<String>>,
+    repositories: Option<Names>,
+}
+
+/// What a page lists. Three bytes of it can be a name without letters, of ten times that size in memory.
+#[derive(Default)]
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_seq(NamesVisitor)
+    }
+}
+
+struct NamesVisitor;
+
+impl<'de> Visitor<'de> for NamesVisitor {
+    type Value = Names;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of names")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Names, A::Error> {
+        let mut names = Vec::new();
+        while let Some(name) = list.next_element()? {
+            if names.len() == MAX_ENTRIES {
+                return Err(A::Error::custom(format!("more than {MAX_ENTRIES} entries")));
+            }
+            names.push(name);
+        }
+        Ok(Names(names))
+    }
 }
 
 impl RemoteRepository {
@@ -37,7 +71,7 @@ impl RemoteRepository {
         let url = paged(self.url("tags/list"), page.limit, &from);
         let request = Request::list(self.what("list tags", "all"), url, self.access());
         let answer = self.host.call(&request, MAX_LISTING).await?;
-        let names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default();
+        let names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default().0;
         let (names, next) = cut(names, page.limit, from.at.as_deref(), &answer.headers);
         let next = next.map(|next| from.next(&request.what, names.len(), 0, &next)).transpose()?;
         let entry =
@@ -61,7 +95,7 @@ impl Desk {
         let url = paged(self.url("_catalog"), page.limit, &from);
         let request = Request::list(what, url, Access::catalog().on(self.side));
         let answer = self.call(&request, MAX_LISTING).await?;
-        let names = read_json::<Catalog>(&request.what, &answer)?.repositories.unwrap_or_default();
+        let names = read_json::<Catalog>(&request.what, &answer)?.repositories.unwrap_or_default().0;
         let (names, next) = cut(names, page.limit, from.at.as_deref(), &answer.headers);
         let next = next.map(|next| from.next(&request.what, names.len(), 0, &next)).transpose()?;
         let entry = |name: String| Some(RepositoryEntry { name: name.parse::<Name>().ok()? });

@@ -5,10 +5,12 @@ use ferry_store::{Cursor, Kind};
 
 use crate::error::{Tried, What};
 
-/// The longest listing, in pages of a hundred entries: a million of them.
-const MAX_PAGES: u64 = 10_000;
-/// So many entries count as a page.
+/// The longest listing.
+pub(crate) const MAX_ENTRIES: usize = 1_000_000;
+/// So many entries count as a page, and a page counts however few it has.
 const PAGE: u64 = 100;
+/// The most pages.
+const MAX_PAGES: u64 = MAX_ENTRIES as u64 / PAGE;
 
 /// A place in a listing: what was seen, items of the next page to pass over, and what the registry wants to hear for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

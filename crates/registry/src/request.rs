@@ -109,10 +109,10 @@ pub(crate) fn plain(what: &What, headers: &HeaderMap) -> Tried<()> {
     }
 }
 
-/// A body that is read whole may be late by so many times the idle time-out in all,
-const GRACE: u32 = 4;
+/// A body may be late by so many times the idle time-out in all,
+pub(crate) const GRACE: u32 = 4;
 /// and else brings at least so many bytes in a second: one that trickles would hold us for days.
-const LEAST: u32 = 1024;
+pub(crate) const LEAST: u32 = 1024;
 
 /// A body that is read whole.
 struct Whole<'a> {

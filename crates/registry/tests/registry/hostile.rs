@@ -105,6 +105,37 @@ async fn answers_that_trickle_are_given_up() {
 }
 
 #[tokio::test]
+async fn a_blob_that_trickles_is_given_up() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n";
+    let raw = Raw::start(move |_| Script::new(head).endless("x").slowly(Duration::from_millis(50))).await;
+    let blob = repository(&raw).blob(&digest(), ByteRange::ALL).await.unwrap();
+    let read = tokio::time::timeout(10 * once().idle_timeout, blob.into_bytes()).await;
+    assert_eq!(kind(read.expect("it is given up")), Kind::Stalled);
+}
+
+#[tokio::test]
+async fn a_thin_link_is_no_trickle() {
+    let chunk = vec![b'x'; 1000];
+    let raw = Raw::start(move |_| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
+        Script::new(head).endless(&*chunk).slowly(Duration::from_millis(40))
+    })
+    .await;
+    let blob = repository(&raw).blob(&digest(), ByteRange::ALL).await.unwrap();
+    assert_eq!(blob.into_bytes().await.unwrap().len(), 100_000);
+}
+
+#[tokio::test]
+async fn a_page_of_too_many_names_is_refused() {
+    let names = "\"\",".repeat(1_000_000);
+    let body = format!(r#"{{"tags":[{names}""],"repositories":[{names}""]}}"#);
+    let fake = Fake::start(move |_| Reply::new(200).body(body.clone())).await;
+    let store = client(patient(), Anonymous).registry(&fake.registry()).unwrap();
+    assert_eq!(kind(reader(&store).tags(PageRequest::default()).await), Kind::Invalid);
+    assert_eq!(kind(store.repositories("", PageRequest::default()).await), Kind::Invalid);
+}
+
+#[tokio::test]
 async fn heads_without_end_are_not_read_to_it() {
     for again in ["x-flood: and another one of them\r\n", "x"] {
         let raw =
