@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Algorithm, Descriptor, Digest, Malformed, media_type, shape};
+use crate::{Algorithm, Descriptor, Digest, Malformed, descriptor, media_type, shape};
 
 /// The largest manifest that ferry accepts, in bytes. Registries take 4 MiB; reading a little more is harmless.
 pub const MAX_MANIFEST_SIZE: u64 = 4 * 1024 * 1024;
@@ -45,7 +45,7 @@ struct View {
     schema_version: Option<u64>,
     #[serde(default)]
     media_type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "descriptor::maybe_word")]
     artifact_type: Option<String>,
     #[serde(default)]
     config: Option<Descriptor>,
