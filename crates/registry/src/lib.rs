@@ -28,6 +28,7 @@ mod mount;
 mod options;
 mod outgoing;
 mod pacer;
+mod position;
 mod quota;
 mod read;
 mod realm;
