@@ -12,6 +12,7 @@ mod looking;
 mod peers;
 mod peers_accounts;
 mod profiles;
+mod quirks;
 mod ranges;
 mod requests;
 mod upkeep;

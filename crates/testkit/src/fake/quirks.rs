@@ -51,13 +51,10 @@ impl Particular {
             answers::drain(request.into_body()).await;
             return refusal;
         }
+        let own_uploads = quirks.mounts != Mounts::default() || quirks.uploads != Uploads::default();
         match kind {
-            Kind::UploadPost
-                if quirks.mounts != Mounts::default() || quirks.uploads != Uploads::default() =>
-            {
-                self.begin_upload(&quirks, &name, request).await
-            }
-            _ if is_upload(kind, request.uri().path()) && quirks.uploads != Uploads::default() => {
+            Kind::UploadPost if own_uploads => self.begin_upload(&quirks, &name, request).await,
+            _ if own_uploads && is_upload(kind, request.uri().path()) => {
                 self.go_on(&quirks.uploads, &name, request, &wire).await
             }
             Kind::Listing | Kind::Referrers if quirks.listings != Listings::default() => {
