@@ -66,4 +66,12 @@ mod tests {
             assert_eq!(habit_of(&host.parse().unwrap()), habit, "{host}");
         }
     }
+    #[test]
+    fn what_azure_cuts_is_not_sent_in_one_request() {
+        for (host, below) in
+            [("x.azurecr.io", 16 << 20), ("azurecr.io.example", u64::MAX), ("quay.io", u64::MAX)]
+        {
+            assert_eq!(whole_below(&host.parse().unwrap()), below, "{host}");
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use ferry_oci::{Name, Tag, next_link};
 use ferry_store::{Cursor, Kind, Page, PageRequest, RepositoryEntry, Result, TagEntry};
-use http::HeaderMap;
 use http::header::LINK;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::{Url, form_urlencoded};
@@ -16,6 +16,9 @@ use crate::request::{Answer, Request};
 
 /// The longest listing that is read at once, in bytes: registries without paging answer with everything.
 pub(crate) const MAX_LISTING: u64 = 32 * 1024 * 1024;
+
+/// The most that is asked for at once: ECR answers 405 to more, distribution 3.1.0 400.
+const MOST: usize = 1000;
 
 #[derive(Deserialize)]
 struct Tags {
@@ -35,12 +38,32 @@ impl RemoteRepository {
         }
         let url = paged(self.url("tags/list"), &page);
         let request = Request::list(self.what("list tags", "all"), url, self.access());
-        let answer = self.host.call(&request, MAX_LISTING).await?;
-        let names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default();
-        let Page { items, next } = cut(names, &page, &answer.headers);
+        let Page { items, next } = match (self.host.call(&request, MAX_LISTING).await, &page.after) {
+            (Err(failure), Some(after)) if failure.is(StatusCode::NOT_FOUND) => {
+                self.list_beyond(after, page.limit).await?
+            }
+            (answer, _) => {
+                let answer = answer?;
+                let names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default();
+                cut(names, &page, &answer.headers)
+            }
+        };
         let entry =
             |name: String| Some(TagEntry { tag: name.parse::<Tag>().ok()?, digest: None, pushed: None });
         Ok(Page { items: items.into_iter().filter_map(entry).collect(), next })
+    }
+
+    /// The tags that come after one that may be gone: zot does not go on from a tag that it does not know, but sends all,
+    /// in order, to whoever does not ask for a page.
+    async fn list_beyond(&self, after: &Cursor, limit: Option<usize>) -> Tried<Page<String>> {
+        let request = Request::list(self.what("list tags", "all"), self.url("tags/list"), self.access());
+        let answer = self.host.call(&request, MAX_LISTING).await?;
+        if next_query(&answer.headers).is_some() {
+            return Err(request.what.failure(Kind::Unavailable, "the listing changed while it was read"));
+        }
+        let mut names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default();
+        names.retain(|name| name.as_str() > after.as_str());
+        Ok(cut(names, &PageRequest { after: None, limit }, &answer.headers))
     }
 }
 
@@ -68,7 +91,7 @@ impl Desk {
 
 fn paged(mut url: Url, page: &PageRequest) -> Url {
     if let Some(limit) = page.limit {
-        url.query_pairs_mut().append_pair("n", &limit.to_string());
+        url.query_pairs_mut().append_pair("n", &limit.min(MOST).to_string());
     }
     if let Some(after) = &page.after {
         url.query_pairs_mut().append_pair("last", after.as_str());
@@ -100,6 +123,9 @@ fn cut(mut names: Vec<String>, page: &PageRequest, headers: &HeaderMap) -> Page<
     names.truncate(page.limit.unwrap_or(whole));
     let last = names.last().cloned();
     let next = if names.len() < whole {
+        last
+    } else if whole == MOST && page.limit.is_some_and(|limit| limit > MOST) {
+        // Less was asked for than was wanted.
         last
     } else {
         next_query(headers).and_then(|query| {

@@ -8,7 +8,7 @@ use ferry_oci::{Name, Reference};
 use ferry_store::{Scope, Store};
 use ferry_testkit::fake::{Auth, FakeRegistry, Kind, Login};
 use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, verify};
-use ferry_testkit::quirks::Quirks;
+use ferry_testkit::quirks::{Head, Quirks};
 
 use crate::harness::Ferry;
 
@@ -50,10 +50,20 @@ async fn check(registry: &FakeRegistry, name: &Name, tag: &str, image: &Image) {
     verify(&*repository, &tag).await.unwrap();
 }
 
+/// How many requests a look at a tag takes: those that let us in, the look, and another where it says too little.
+fn usual(name: &str) -> usize {
+    let quirks = Quirks::of(name).unwrap();
+    let let_in = match name {
+        "ecr" => 1,
+        _ if quirks.tokens.asks => 2,
+        _ => 0,
+    };
+    let silent = quirks.manifests.head != Head::Full || quirks.manifests.plain_text;
+    let_in + 1 + usize::from(silent)
+}
+
 /// An image goes into the registry and out of it, and a second time nothing does.
-async fn in_and_out(name: &str, layer: usize) {
-    let types = if name == "huawei-swr" { MediaTypes::Docker } else { MediaTypes::Oci };
-    let image = image(types, layer);
+async fn in_and_out(name: &str, image: &Image) {
     let plain = FakeRegistry::start().await.unwrap();
     let app: Name = "team/app".parse().unwrap();
     let source = plain.store().writable(&Scope::Hosted, &app).unwrap();
@@ -62,18 +72,17 @@ async fn in_and_out(name: &str, layer: usize) {
     let from = format!("{}/team/app:v1", plain.address());
     let there = format!("{}/team/app:v1", registry.address());
     ferry.run(&["copy", &from, &there]).await.ok();
-    check(&registry, &app, "v1", &image).await;
+    check(&registry, &app, "v1", image).await;
 
     registry.reset_counts();
     let again = ferry.run(&["copy", &from, &there]).await.ok();
     assert!(again.out.starts_with("unchanged"), "{name}: {}", again.out);
-    let looked = registry.requests();
-    assert!(looked.len() <= 4, "{name}: refused, a token, a look, and what a look did not say: {looked:?}");
+    assert_eq!(registry.requests().len(), usual(name), "{name}: {:?}", registry.requests());
     assert_eq!(registry.count(Kind::ManifestPut) + registry.count(Kind::UploadPost), 0, "{name}");
 
     let back = format!("{}/back/app:v1", plain.address());
     ferry.run(&["copy", &there, &back]).await.ok();
-    check(&plain, &"back/app".parse().unwrap(), "v1", &image).await;
+    check(&plain, &"back/app".parse().unwrap(), "v1", image).await;
 }
 
 /// Every tag is listed, once.
@@ -99,9 +108,9 @@ async fn tags(name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_go_into_every_registry_and_out_of_it() {
+    let (oci, docker) = (image(MediaTypes::Oci, 50_000), image(MediaTypes::Docker, 50_000));
     for name in Quirks::NAMES {
-        println!("{name}");
-        in_and_out(name, 50_000).await;
+        in_and_out(name, if name == "huawei-swr" { &docker } else { &oci }).await;
     }
 }
 
@@ -115,6 +124,7 @@ async fn every_registry_lists_all_its_tags() {
 /// One for every way in which large blobs are taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_layers_go_into_every_registry_and_out_of_it() {
+    let image = image(MediaTypes::Oci, LARGE);
     for name in [
         "acr",
         "artifact-registry",
@@ -126,12 +136,11 @@ async fn large_layers_go_into_every_registry_and_out_of_it() {
         "quay",
         "zot",
     ] {
-        println!("{name}");
-        in_and_out(name, LARGE).await;
+        in_and_out(name, &image).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_too_large_for_one_request_goes_in_parts() {
-    in_and_out("acr", 24 << 20).await;
+    in_and_out("acr", &image(MediaTypes::Oci, 24 << 20)).await;
 }

@@ -11,6 +11,8 @@ mod fake;
 mod foreign;
 mod peers;
 mod peers_reached;
+mod quirks;
+mod quirks_answers;
 mod reading;
 mod redirects;
 mod resuming;

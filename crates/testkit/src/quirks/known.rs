@@ -226,3 +226,18 @@ fn zot() -> Quirks {
         ..Quirks::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_quirks_and_no_other_has() {
+        for name in Quirks::NAMES {
+            assert_ne!(Quirks::of(name), Some(Quirks::default()), "{name}");
+            assert!(Quirks::of(name).is_some(), "{name}");
+        }
+        assert!(Quirks::NAMES.is_sorted());
+        assert_eq!(Quirks::of("nobody"), None);
+    }
+}
