@@ -11,6 +11,7 @@ use tracing::warn;
 use url::Url;
 
 use crate::access::{Access, Action};
+use crate::auth::read_offer;
 use crate::budget::Lane;
 use crate::desk::Desk;
 use crate::error::What;
@@ -88,8 +89,15 @@ impl Client {
         let host = self.host(host)?;
         let what = What::new("log in to", &host.registry);
         let request = Request::list(what, host.url(""), Access::login());
-        let answer = Desk::new(Arc::clone(&host), Lane::Client, None).call(&request, MAX_RECEIPT).await;
-        answer.map_err(Error::from)?;
+        let desk = Desk::new(Arc::clone(&host), Lane::Client, None);
+        let answer = desk.call(&request, MAX_RECEIPT).await?;
+        if host.scheme().is_none()
+            && let Some(offer) = read_offer(&answer.headers, &host.base)
+        {
+            // zot lets everyone in here, and says all the same how it wants to be asked.
+            host.learn(offer.scheme);
+            desk.call(&request, MAX_RECEIPT).await?;
+        }
         Ok(if host.scheme().is_some() { Login::Accepted } else { Login::NotAsked })
     }
 

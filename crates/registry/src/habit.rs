@@ -16,7 +16,7 @@ pub enum Habit {
 }
 
 /// The largest part that the quotas of ECR allow.
-const ECR_PART: u64 = 10 << 20;
+pub(crate) const ECR_PART: u64 = 10 << 20;
 
 /// The habit of a registry by its name; of one that is not known to be special, [`Habit::Stream`].
 pub(crate) fn habit_of(registry: &Registry) -> Habit {
@@ -34,6 +34,14 @@ pub(crate) fn habit_of(registry: &Registry) -> Habit {
     let whole =
         host == "ghcr.io" || host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev");
     if whole { Habit::Whole } else { Habit::Stream }
+}
+
+/// From which size on a registry takes no blob in one `PUT`, by its name: bodies above some 20 MB are cut by Azure
+/// (clowdhaus/ocync, notes on ACR).
+pub(crate) fn whole_below(registry: &Registry) -> u64 {
+    let host = registry.host();
+    let azure = [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().any(|zone| host.ends_with(zone));
+    if azure { 16 << 20 } else { u64::MAX }
 }
 
 #[cfg(test)]
@@ -56,6 +64,14 @@ mod tests {
             ("123456789012.dkr-ecr.eu-west-1.on.aws", Habit::Chunks(ECR_PART)),
         ] {
             assert_eq!(habit_of(&host.parse().unwrap()), habit, "{host}");
+        }
+    }
+    #[test]
+    fn what_azure_cuts_is_not_sent_in_one_request() {
+        for (host, below) in
+            [("x.azurecr.io", 16 << 20), ("azurecr.io.example", u64::MAX), ("quay.io", u64::MAX)]
+        {
+            assert_eq!(whole_below(&host.parse().unwrap()), below, "{host}");
         }
     }
 }

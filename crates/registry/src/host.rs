@@ -15,12 +15,13 @@ use crate::budget::Budget;
 use crate::client::Shared;
 use crate::credential::{Asked, Identity, anonymous};
 use crate::error::{Failure, Tried, What, answered};
-use crate::habit::{Habit, habit_of};
+use crate::habit::{Habit, habit_of, whole_below};
 use crate::quota::Quota;
 use crate::realm::same_origin;
 use crate::request::{Answer, Request, collect, error_body};
 use crate::stall::Downloads;
 use crate::transport::{Cargo, Hop, Transport};
+use crate::ways::Ways;
 
 /// One registry: what was learnt of it, and its budgets, apart for calls, downloads and uploads, so that readers of slow
 /// streams do not hold up questions.
@@ -31,7 +32,7 @@ pub(crate) struct Host {
     scheme: Mutex<Option<Scheme>>,
     pub(crate) accounts: Accounts,
     pub(crate) transport: Arc<Transport>,
-    habit: Option<Habit>,
+    pub(crate) ways: Ways,
     no_referrers: AtomicBool,
     pub(crate) calls: Arc<Budget>,
     pub(crate) downloads: Arc<Budget>,
@@ -47,6 +48,8 @@ impl Host {
         base: Url,
         (transport, habit): (Arc<Transport>, Option<Habit>),
     ) -> Self {
+        let habit = habit.unwrap_or_else(|| habit_of(&registry));
+        let ways = Ways::new(habit, whole_below(&registry), shared.options.resumable_from);
         let budget = || Budget::new(shared.options.connections_per_host);
         Self {
             registry,
@@ -54,7 +57,7 @@ impl Host {
             scheme: Mutex::default(),
             accounts: Accounts::default(),
             transport,
-            habit,
+            ways,
             no_referrers: AtomicBool::new(false),
             calls: budget(),
             downloads: budget(),
@@ -98,11 +101,6 @@ impl Host {
             }
         };
         Ok((self.accounts.choose(&accounts).unwrap_or_else(anonymous), remembered))
-    }
-
-    /// How the registry takes large blobs.
-    pub(crate) fn habit(&self) -> Habit {
-        self.habit.unwrap_or_else(|| habit_of(&self.registry))
     }
 
     /// Whether the registry is known to lack the referrers API.

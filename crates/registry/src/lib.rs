@@ -41,6 +41,7 @@ mod stall;
 mod token;
 mod transport;
 mod upload;
+mod ways;
 mod write;
 
 pub use address::{Network, Refused};

@@ -4,8 +4,8 @@ use std::fmt;
 
 use ferry_oci::{Name, Tag, next_link};
 use ferry_store::{Kind, Page, PageRequest, RepositoryEntry, Result, TagEntry};
-use http::HeaderMap;
 use http::header::LINK;
+use http::{HeaderMap, StatusCode};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use url::{Url, form_urlencoded};
@@ -19,6 +19,9 @@ use crate::request::{Answer, Request};
 
 /// The longest listing that is read at once, in bytes: registries without paging answer with everything.
 pub(crate) const MAX_LISTING: u64 = 32 * 1024 * 1024;
+
+/// The most that is asked for at once: ECR answers 405 to more, distribution 3.1.0 400.
+const MOST: usize = 1000;
 
 #[derive(Deserialize)]
 struct Tags {
@@ -70,13 +73,33 @@ impl RemoteRepository {
         let from = Position::read(page.after.as_ref());
         let url = paged(self.url("tags/list"), page.limit, &from);
         let request = Request::list(self.what("list tags", "all"), url, self.access());
-        let answer = self.host.call(&request, MAX_LISTING).await?;
-        let names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default().0;
-        let (names, next) = cut(names, page.limit, from.at.as_deref(), &answer.headers);
+        let (names, next) = match (self.host.call(&request, MAX_LISTING).await, &from.at) {
+            (Err(failure), Some(after)) if failure.is(StatusCode::NOT_FOUND) => {
+                self.list_beyond(after, page.limit).await?
+            }
+            (answer, after) => {
+                let answer = answer?;
+                let names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default().0;
+                cut(names, page.limit, after.as_deref(), &answer.headers)
+            }
+        };
         let next = next.map(|next| from.next(&request.what, names.len(), 0, &next)).transpose()?;
         let entry =
             |name: String| Some(TagEntry { tag: name.parse::<Tag>().ok()?, digest: None, pushed: None });
         Ok(Page { items: names.into_iter().filter_map(entry).collect(), next })
+    }
+
+    /// The tags that come after one that may be gone: zot does not go on from a tag that it does not know, but sends all,
+    /// in order, to whoever does not ask for a page.
+    async fn list_beyond(&self, after: &str, limit: Option<usize>) -> Tried<(Vec<String>, Option<String>)> {
+        let request = Request::list(self.what("list tags", "all"), self.url("tags/list"), self.access());
+        let answer = self.host.call(&request, MAX_LISTING).await?;
+        if next_query(&answer.headers).is_some() {
+            return Err(request.what.failure(Kind::Unavailable, "the listing changed while it was read"));
+        }
+        let mut names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default().0;
+        names.retain(|name| name.as_str() > after);
+        Ok(cut(names, limit, None, &answer.headers))
     }
 }
 
@@ -106,7 +129,7 @@ impl Desk {
 
 fn paged(mut url: Url, limit: Option<usize>, from: &Position) -> Url {
     if let Some(limit) = limit {
-        url.query_pairs_mut().append_pair("n", &limit.to_string());
+        url.query_pairs_mut().append_pair("n", &limit.min(MOST).to_string());
     }
     if let Some(after) = &from.at {
         url.query_pairs_mut().append_pair("last", after);
@@ -142,6 +165,9 @@ fn cut(
     names.truncate(limit.unwrap_or(whole));
     let last = names.last().cloned();
     let next = if names.len() < whole {
+        last
+    } else if whole == MOST && limit.is_some_and(|limit| limit > MOST) {
+        // Less was asked for than was wanted.
         last
     } else {
         next_query(headers).and_then(|query| {

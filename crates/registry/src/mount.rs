@@ -58,7 +58,11 @@ impl RemoteRepository {
             session.promise.map_or_else(|| "of a blob".to_owned(), |(digest, _)| digest.to_string());
         let what = self.what("resume upload", subject);
         let place = self.host.upload_place(&what).await?;
-        let own_count = session.promise.is_some() && matches!(self.host.habit(), Habit::Chunks(_));
+        let way = self.host.ways.way(session.promise.map(|(_, size)| size));
+        let own_count = session.promise.is_some() && matches!(way.habit, Habit::Chunks(_));
+        if way.habit == Habit::Whole || way.single {
+            return Ok(None);
+        }
         if !own_count {
             let request = Request::new(what.clone(), Method::GET, session.location.clone(), self.access());
             let answer = match self.host.call(&request, MAX_RECEIPT).await {
@@ -66,7 +70,11 @@ impl RemoteRepository {
                 Err(failure) if failure.error.kind().is_transient() => return Err(failure),
                 Err(_) => return Ok(None),
             };
-            session.confirmed = session.told(&answer.headers);
+            let told = session.told(&answer.headers);
+            if !self.host.ways.believes(told, session.confirmed) {
+                return Ok(None);
+            }
+            session.confirmed = told;
             session.location = location(&what, &answer).unwrap_or(session.location);
         }
         // No blob is larger than what a file can be.
@@ -86,7 +94,7 @@ impl RemoteRepository {
         let request = Request::new(what.clone(), Method::POST, url, access).retry(Retry::Unanswered);
         match self.host.call(&request, MAX_RECEIPT).await {
             Ok(answer) if answer.status == StatusCode::CREATED => Ok(Asked::Here),
-            Ok(answer) => Ok(Asked::Session(location(what, &answer)?)),
+            Ok(answer) => Ok(Asked::Session(self.opened(what, &answer)?)),
             Err(failure) if is_refusal(&failure) => Ok(Asked::Refused),
             Err(failure) => Err(failure),
         }
@@ -96,7 +104,12 @@ impl RemoteRepository {
         let url = self.url("blobs/uploads/");
         let request = Request::new(what.clone(), Method::POST, url, self.access());
         let answer = self.host.call(&request, MAX_RECEIPT).await?;
-        location(what, &answer)
+        self.opened(what, &answer)
+    }
+
+    fn opened(&self, what: &What, answer: &Answer) -> Tried<Url> {
+        self.host.ways.note_least(&answer.headers);
+        location(what, answer)
     }
 }
 

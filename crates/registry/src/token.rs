@@ -19,7 +19,7 @@ use crate::credential::{Credential, Identity, Secret};
 use crate::error::{Failure, Tried, What, answered};
 use crate::host::Host;
 use crate::realm::may_receive_credentials;
-use crate::request::{collect, error_body};
+use crate::request::{Answer, collect, error_body};
 use crate::transport::{Cargo, Hop, host};
 
 /// The largest answer of a token server.
@@ -142,16 +142,27 @@ impl Host {
             }
             trusted
         });
-        let asked = match credential {
-            Some(Credential::IdentityToken(token)) => exchange(grant, token),
-            Some(Credential::Password { username, password }) => {
-                query(grant, Some(basic_header(username, password)))
+        let answer = match credential {
+            Some(Credential::IdentityToken(token)) => {
+                match self.ask(&what, grant, exchange(grant, token)).await {
+                    Err(failure) if knows_no_post(&failure) => {
+                        self.ask(&what, grant, query(grant, Some(basic_header("", token)))).await?
+                    }
+                    answer => answer?,
+                }
             }
-            Some(Credential::RegistryToken(_)) | None => query(grant, None),
+            Some(Credential::Password { username, password }) => {
+                self.ask(&what, grant, query(grant, Some(basic_header(username, password)))).await?
+            }
+            Some(Credential::RegistryToken(_)) | None => self.ask(&what, grant, query(grant, None)).await?,
         };
+        read_token(&what, &answer.body)
+    }
+
+    async fn ask(&self, what: &What, grant: &Grant<'_>, asked: Asked) -> Tried<Answer> {
         let hop = Hop {
-            what: &what,
-            home: registry,
+            what,
+            home: &self.base,
             owner: grant.realm,
             method: &asked.method,
             url: &asked.url,
@@ -170,12 +181,17 @@ impl Host {
                 .map_err(|_| what.failure(Kind::Stalled, "no answer from the token server"))??
         };
         if !response.status().is_success() {
-            let body = error_body(&what, &mut response, idle).await;
-            return Err(refused(&what, &asked.method, &response, &body));
+            let body = error_body(what, &mut response, idle).await;
+            return Err(refused(what, &asked.method, &response, &body));
         }
-        let answer = collect(&what, response, MAX_ANSWER, idle).await?;
-        read_token(&what, &answer.body)
+        collect(what, response, MAX_ANSWER, idle).await
     }
+}
+
+/// Whether a token server may only know the older way, by `GET`: Google answers 404, Artifactory 401, Azure 400, and
+/// 405 is what it should be (containerd, `core/remotes/docker/authorizer.go`).
+fn knows_no_post(failure: &Failure) -> bool {
+    failure.status.is_some_and(|status| matches!(status.as_u16(), 400 | 401 | 404 | 405))
 }
 
 /// A token server that refuses says that the credentials are no good, whatever status it chose.

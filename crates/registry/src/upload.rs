@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ferry_oci::Digest;
+use ferry_oci::{Digest, Hasher};
 use ferry_store::{Error, Kind, Result, Upload, UploadToken};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -25,6 +25,7 @@ use crate::read::{RemoteRepository, announced};
 use crate::request::{Answer, Request};
 use crate::retry::Retry;
 use crate::session::Session;
+use crate::ways::{Deed, Way};
 
 /// How many times the idle time-out a registry may take to answer once it has all the bytes: it may hash or copy them.
 const PATIENCE: u32 = 10;
@@ -39,7 +40,10 @@ pub(crate) struct RemoteUpload {
     repository: RemoteRepository,
     what: What,
     session: Session,
-    habit: Habit,
+    way: Way,
+    /// Requests with bytes, those before it was gone on with counted as one.
+    requests: u64,
+    proof: Option<Hasher>,
     /// Bytes that were taken from whoever writes, the last ones included.
     accepted: u64,
     last: Option<Bytes>,
@@ -62,13 +66,11 @@ enum State {
 impl RemoteUpload {
     /// Goes on with `session`, of which the registry has what is confirmed.
     pub(crate) fn new(repository: RemoteRepository, what: What, session: Session, place: Permit) -> Self {
-        let habit = match (&session.promise, repository.host.habit()) {
-            (None, _) => Habit::Stream,
-            (Some((_, size)), _) if *size < repository.host.shared.options.resumable_from => Habit::Whole,
-            (Some(_), habit) => habit,
-        };
-        let accepted = session.confirmed;
-        Self { repository, what, session, habit, accepted, last: None, state: State::Open, _place: place }
+        let ways = &repository.host.ways;
+        let way = ways.way(session.promise.map(|(_, size)| size));
+        let (proof, accepted) = (ways.proof(way, session.promise), session.confirmed);
+        let (requests, last, state) = (u64::from(accepted > 0), None, State::Open);
+        Self { repository, what, session, way, requests, proof, accepted, last, state, _place: place }
     }
 
     fn idle(&self) -> Duration {
@@ -86,7 +88,7 @@ impl RemoteUpload {
         let mut url = self.session.location.clone();
         let mut method = Method::PATCH;
         let mut end = None;
-        match (self.habit, self.session.promise) {
+        match (self.way.habit, self.session.promise) {
             (Habit::Whole, Some((digest, size))) => {
                 (method, url, end) = (Method::PUT, closing(&url, &digest), Some(size));
             }
@@ -105,7 +107,9 @@ impl RemoteUpload {
             Streaming { what: self.what.clone(), method, url, headers, access: self.repository.access() };
         // Of a length that was not announced a request may end early, so that none is held open by a slow source.
         let pause = self.repository.host.shared.options.upload_pause;
-        let outgoing = Outgoing::start(self.repository.host.clone(), sending, end.is_none().then_some(pause));
+        let pause = (end.is_none() && !self.way.single).then_some(pause);
+        let outgoing = Outgoing::start(self.repository.host.clone(), sending, pause);
+        self.requests += 1;
         self.state = State::Sending { outgoing, end };
     }
 
@@ -125,7 +129,7 @@ impl RemoteUpload {
             if self.hand_over(bytes.slice(..length), from).await? {
                 bytes = bytes.slice(length..);
                 from += length as u64;
-                if room == length && matches!(self.habit, Habit::Chunks(_)) {
+                if room == length && matches!(self.way.habit, Habit::Chunks(_)) {
                     self.confirm(from).await?;
                 }
             }
@@ -164,6 +168,8 @@ impl RemoteUpload {
         if matches!(self.state, State::Sending { .. }) {
             let answer = self.finish().await?;
             self.session.location = location(&self.what, &answer)?;
+            let told = Session { confirmed: offset, ..self.session.clone() }.told(&answer.headers);
+            self.repository.host.ways.believes(told, offset);
             self.session.confirmed = offset;
             self.state = State::Open;
         }
@@ -192,9 +198,16 @@ impl RemoteUpload {
         }
     }
 
-    /// A registry that does not know the upload any more, or is not where we are, takes a new one.
+    /// A registry that does not know the upload any more, or is not where we are, takes a new one; so does one that
+    /// objected to how it came, if there is another way.
     fn judged(&mut self, failure: Failure) -> Error {
-        if failure.is(StatusCode::NOT_FOUND) || failure.is(StatusCode::RANGE_NOT_SATISFIABLE) {
+        let (promise, continued) = (self.session.promise, self.requests > 1);
+        let sent = self.proof.take().map(Hasher::finish);
+        let deed = Deed { way: self.way, promise, continued, sent };
+        if self.repository.host.ways.objected(&deed, &failure)
+            || failure.is(StatusCode::NOT_FOUND)
+            || failure.is(StatusCode::RANGE_NOT_SATISFIABLE)
+        {
             self.state = State::Gone;
             return self.what.error(Kind::Unavailable, failure.error.detail());
         }
@@ -239,19 +252,20 @@ fn closing(location: &Url, digest: &Digest) -> Url {
 #[async_trait]
 impl Upload for RemoteUpload {
     fn token(&self) -> Option<UploadToken> {
-        let resumable = self.habit != Habit::Whole && !matches!(self.state, State::Gone);
+        let resumable =
+            self.way.habit != Habit::Whole && !self.way.single && !matches!(self.state, State::Gone);
         let host = &self.repository.host;
         resumable.then(|| self.session.token(&host.registry, &self.repository.name))
     }
 
     /// Ends the request under way, because only its answer confirms anything.
     async fn durable_offset(&mut self) -> Result<u64> {
-        if self.habit == Habit::Stream {
+        if self.way.habit == Habit::Stream {
             let sent = self.accepted - self.last.as_ref().map_or(0, |last| last.len() as u64);
             self.confirm(sent).await?;
             return Ok(self.session.confirmed);
         }
-        Ok(if self.habit == Habit::Whole { self.accepted } else { self.session.confirmed })
+        Ok(if self.way.habit == Habit::Whole { self.accepted } else { self.session.confirmed })
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
@@ -260,13 +274,16 @@ impl Upload for RemoteUpload {
         }
         let from = self.accepted;
         let accepted = from + bytes.len() as u64;
+        if let Some(proof) = &mut self.proof {
+            proof.update(&bytes);
+        }
         if let Some(size) = self.size() {
             if accepted > size {
                 let error = self.mismatch(format!("more than the {size} bytes that were promised")).await;
                 return Err(error);
             }
             if accepted == size {
-                if matches!(self.state, State::Open) && self.habit == Habit::Whole {
+                if matches!(self.state, State::Open) && self.way.habit == Habit::Whole {
                     self.start(from);
                 }
                 self.last = Some(bytes);
@@ -293,7 +310,7 @@ impl Upload for RemoteUpload {
         if let Some(last) = self.last.take() {
             self.feed(self.accepted - last.len() as u64, last).await?;
         }
-        let answer = if self.habit == Habit::Whole {
+        let answer = if self.way.habit == Habit::Whole {
             if matches!(self.state, State::Open) {
                 self.start(0);
             }
@@ -302,6 +319,7 @@ impl Upload for RemoteUpload {
             self.confirm(self.accepted).await?;
             self.close(digest).await?
         };
+        self.repository.host.ways.worked(self.way);
         match announced(&answer.headers) {
             Some(claimed) if claimed.algorithm() == digest.algorithm() && claimed != *digest => {
                 let detail = format!("the registry stored it as {claimed} instead of {digest}");
@@ -312,7 +330,7 @@ impl Upload for RemoteUpload {
     }
 
     async fn suspend(mut self: Box<Self>) -> Result<Option<UploadToken>> {
-        match self.habit {
+        match self.way.habit {
             Habit::Whole => self.give_up().await,
             Habit::Stream => drop(self.durable_offset().await?),
             // What was sent of a chunk does not count.

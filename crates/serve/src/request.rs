@@ -6,9 +6,10 @@ use bytes::{Bytes, BytesMut};
 use ferry_oci::MAX_MANIFEST_SIZE;
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::timeout;
 
+use crate::body::BoxError;
 use crate::error::Failure;
 
 /// At most so many bytes of a body that nobody wants are still taken, and for so long: a client that writes all before
@@ -18,15 +19,18 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// The body of a request, given up when nothing arrives for a while.
 pub(crate) struct RequestBody {
-    incoming: Incoming,
+    incoming: UnsyncBoxBody<Bytes, BoxError>,
     idle: Duration,
     /// No more can be read.
     over: bool,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, idle: Duration) -> Self {
-        Self { incoming, idle, over: false }
+    pub(crate) fn new<B>(incoming: B, idle: Duration) -> Self
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self { incoming: incoming.map_err(Into::into).boxed_unsync(), idle, over: false }
     }
 
     /// How many bytes are still to come, if the client said so.

@@ -4,15 +4,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ferry_oci::Name;
 use ferry_store::{Repository, RepositoryMut, Scope, Store};
 use http::header::{CONTENT_TYPE, EXPECT, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderName, Request, Response, StatusCode};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::answer::{Answer, Headers, answer};
-use crate::body::{ResponseBody, full};
+use crate::body::{BoxError, ResponseBody, full};
 use crate::error::Failure;
 use crate::listings::Wanted;
 use crate::manifests::Push;
@@ -106,6 +108,16 @@ impl RegistryService {
 
 impl Handler for RegistryService {
     async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        self.call(request).await
+    }
+}
+
+impl RegistryService {
+    /// Answers a request whose body need not come from a connection.
+    pub async fn call<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         let (parts, incoming) = request.into_parts();
         let mut body = RequestBody::new(incoming, self.idle);
         let response = self.answer(&parts, &mut body).await.unwrap_or_else(Failure::into_response);

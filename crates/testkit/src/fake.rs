@@ -7,6 +7,7 @@ mod auth;
 mod connection;
 mod faulty;
 mod handler;
+mod quirks;
 mod requests;
 mod rules;
 
@@ -15,8 +16,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ferry_oci::{Malformed, Registry};
-use ferry_serve::RegistryService;
+use ferry_oci::{Malformed, Name, Registry};
 use ferry_store::MemoryStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -43,6 +43,7 @@ struct State {
     auth: Mutex<auth::Guard>,
     quota: Mutex<Option<Pulls>>,
     quirks: SharedQuirks,
+    memory: quirks::Memory,
 }
 
 /// How many manifests may be read, and how many were.
@@ -67,8 +68,8 @@ impl FakeRegistry {
         let store = Arc::new(MemoryStore::new());
         let state = Arc::new(State::default());
         let quirky = QuirkyStore::sharing(Arc::clone(&store) as _, state.quirks.clone());
-        let service = RegistryService::new(Arc::new(quirky));
-        let handler = handler::Faulty::new(service, Arc::clone(&state), address);
+        let api = quirks::Particular::new(Arc::new(quirky), Arc::clone(&state), address);
+        let handler = handler::Faulty::new(api, Arc::clone(&state), address);
         let accepting = tokio::spawn(connection::accept(listener, handler));
         Ok(Self { address, store, state, accepting })
     }
@@ -115,6 +116,11 @@ impl FakeRegistry {
     /// From now on it is particular about these things, and about no others.
     pub fn quirks(&self, quirks: Quirks) {
         self.state.quirks.set(quirks);
+    }
+
+    /// Makes a repository that must be there before the first push.
+    pub fn create(&self, repository: &Name) {
+        lock(&self.state.memory.created).insert(repository.clone());
     }
 
     /// Makes every token that was given out worthless.

@@ -1,4 +1,11 @@
-//! A store that is as particular as some registries are.
+//! What registries are particular about, each with who is and where that is public; and a store that refuses what they
+//! refuse.
+
+mod known;
+mod listings;
+mod manifests;
+mod tokens;
+mod uploads;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +16,13 @@ use ferry_store::{
     RepositoryMut, Resolved, Result, Scope, Store, Stored, TagEntry, Upload, UploadToken,
 };
 
-/// What a registry refuses; by default nothing.
+pub use listings::{Link, Listings, TooMany};
+pub use manifests::{Head, Manifests};
+pub use tokens::{Challenge, Tokens};
+pub use uploads::{Location, MountAnswer, Mounts, Patches, Progress, Stale, Uploads, Whole};
+
+/// What a registry refuses or does in its own way; by default nothing. A [`QuirkyStore`] knows only the refusals; what
+/// concerns HTTP is `FakeRegistry`'s.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quirks {
     /// Manifests and indexes of OCI types, in the words of Huawei SWR.
@@ -20,6 +33,16 @@ pub struct Quirks {
     pub depth: Option<usize>,
     /// Manifests of more bytes than so many.
     pub manifest_size: Option<u64>,
+    /// How it takes blobs.
+    pub uploads: Uploads,
+    /// How it mounts them.
+    pub mounts: Mounts,
+    /// How it takes and gives manifests.
+    pub manifests: Manifests,
+    /// How it lists.
+    pub listings: Listings,
+    /// How it asks who is there.
+    pub tokens: Tokens,
 }
 
 impl Quirks {
@@ -56,6 +79,10 @@ pub(crate) struct SharedQuirks(Arc<Mutex<Quirks>>);
 impl SharedQuirks {
     fn lock(&self) -> MutexGuard<'_, Quirks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self) -> Quirks {
+        *self.lock()
     }
 
     pub(crate) fn set(&self, quirks: Quirks) {

@@ -13,6 +13,7 @@ mod looking;
 mod peers;
 mod peers_accounts;
 mod profiles;
+mod quirks;
 mod ranges;
 mod requests;
 mod upkeep;

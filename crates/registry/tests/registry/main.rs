@@ -13,6 +13,8 @@ mod foreign;
 mod hostile;
 mod peers;
 mod peers_reached;
+mod quirks;
+mod quirks_answers;
 mod raw;
 mod reading;
 mod redirects;

@@ -13,6 +13,7 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::requests::repository;
+use crate::quirks::{Challenge, Tokens};
 
 /// A user and a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +58,21 @@ pub(super) struct Guard {
     auth: Auth,
     tokens: HashMap<String, Grant>,
     given: u64,
+    /// The youngest token with which tags were listed.
+    listed: u64,
 }
 
 struct Grant {
     until: Instant,
     scopes: Vec<String>,
+}
+
+/// What a token is worth for a request.
+enum Worth {
+    Enough,
+    TooLittle,
+    /// It is not known, or not any more.
+    Nothing,
 }
 
 impl Guard {
@@ -74,53 +85,136 @@ impl Guard {
         self.tokens.clear();
     }
 
-    /// The refusal of a request, if it lacks credentials.
-    pub(super) fn refuse(&self, parts: &Parts, address: SocketAddr) -> Option<Response<ResponseBody>> {
-        let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let challenge = match &self.auth {
-            Auth::None => return None,
-            Auth::Basic(login) if given == Some(login.header().as_str()) => return None,
-            Auth::Basic(_) => "Basic realm=\"fake\"".to_owned(),
-            Auth::Bearer { .. } => {
-                let needed = needed_scopes(parts);
-                if given.is_some_and(|given| self.admits(given, &needed)) {
-                    return None;
-                }
-                let scope = needed.iter().map(Scope::to_text).collect::<Vec<_>>().join(" ");
-                let scope = if scope.is_empty() { scope } else { format!(",scope=\"{scope}\"") };
-                format!("Bearer realm=\"http://{address}/token\",service=\"fake\"{scope}")
-            }
-        };
-        Some(unauthorized(Some(&challenge)))
+    fn auth(&self, quirks: &Tokens) -> Auth {
+        match &self.auth {
+            Auth::None if quirks.asks => Auth::Bearer { login: None, lifetime: Duration::from_secs(300) },
+            auth => auth.clone(),
+        }
     }
 
-    fn admits(&self, given: &str, needed: &[Scope]) -> bool {
-        let grant = given.strip_prefix("Bearer ").and_then(|token| self.tokens.get(token));
-        grant.is_some_and(|grant| {
-            grant.until > Instant::now()
-                && needed.iter().all(|needed| grant.scopes.iter().any(|scope| needed.is_within(scope)))
+    /// The refusal of a request, if it lacks credentials.
+    pub(super) fn refuse(
+        &self,
+        parts: &Parts,
+        address: SocketAddr,
+        quirks: &Tokens,
+    ) -> Option<Response<ResponseBody>> {
+        let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let login = match self.auth(quirks) {
+            Auth::None => return None,
+            Auth::Basic(login) if given == Some(login.header().as_str()) => return None,
+            Auth::Basic(_) => return Some(unauthorized(Some("Basic realm=\"fake\""))),
+            Auth::Bearer { login, .. } => login,
+        };
+        let needed = needed_scopes(parts, quirks);
+        let known = login.as_ref().is_some_and(|login| given == Some(login.header().as_str()));
+        let worth = given.map(|given| self.worth(given, &needed));
+        let challenge = match worth {
+            Some(Worth::Enough) => return None,
+            Some(Worth::TooLittle) if quirks.forbids => return Some(denied()),
+            Some(_) if quirks.basic_after_token && known => return None,
+            Some(_) if quirks.basic_after_token => "Basic realm=\"harbor\"".to_owned(),
+            Some(Worth::Nothing) if quirks.strange_realm => {
+                format!(
+                    "Bearer realm=\"http://{address}/strange\",service=\"registry\",error=\"invalid_token\""
+                )
+            }
+            _ => challenge(&needed, address, quirks),
+        };
+        Some(if quirks.open_ping && matches!(parts.uri.path(), "/v2" | "/v2/") {
+            challenged(answer(StatusCode::OK, "{}".to_owned()), &challenge)
+        } else {
+            unauthorized(Some(&challenge))
         })
     }
 
-    /// Answers `GET /token`.
-    pub(super) fn token(&mut self, parts: &Parts) -> Response<ResponseBody> {
-        let Auth::Bearer { login, lifetime } = &self.auth else {
+    fn worth(&self, given: &str, needed: &[Scope]) -> Worth {
+        let grant = given.strip_prefix("Bearer ").and_then(|token| self.tokens.get(token));
+        match grant.filter(|grant| grant.until > Instant::now()) {
+            None => Worth::Nothing,
+            Some(grant) => {
+                let granted = |needed: &Scope| grant.scopes.iter().any(|scope| needed.is_within(scope));
+                if needed.iter().all(granted) { Worth::Enough } else { Worth::TooLittle }
+            }
+        }
+    }
+
+    /// Whether a request for tags has a token that no page was listed with yet.
+    pub(super) fn is_fresh(&mut self, parts: &Parts) -> bool {
+        let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let number = given.and_then(|given| given.strip_prefix("Bearer token-")?.parse().ok()).unwrap_or(0);
+        let fresh = number > self.listed;
+        self.listed = self.listed.max(number);
+        fresh
+    }
+
+    /// Answers a request for a token, by `GET` or by `POST` with a form.
+    pub(super) fn token(&mut self, parts: &Parts, form: &[u8], quirks: &Tokens) -> Response<ResponseBody> {
+        let Auth::Bearer { login, lifetime } = self.auth(quirks) else {
             return answer(StatusCode::NOT_FOUND, "{}".to_owned());
         };
+        let post = parts.method == Method::POST;
+        if let Some(status) =
+            quirks.post.filter(|_| post).and_then(|status| StatusCode::from_u16(status).ok())
+        {
+            return answer(status, "{}".to_owned());
+        }
+        let query = if post { form } else { parts.uri.query().unwrap_or_default().as_bytes() };
+        let fields = |wanted: &'static str| {
+            form_urlencoded::parse(query)
+                .filter(move |(key, _)| key == wanted)
+                .map(|(_, value)| value.into_owned())
+        };
         let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if login.as_ref().is_some_and(|login| given != Some(login.header().as_str())) {
+        let known = |login: &Login| {
+            if post {
+                fields("refresh_token").any(|token| token == login.password)
+            } else {
+                given == Some(login.header().as_str())
+            }
+        };
+        if login.as_ref().is_some_and(|login| !known(login)) {
             return unauthorized(None);
         }
-        let query = parts.uri.query().unwrap_or_default().as_bytes();
-        let scopes = form_urlencoded::parse(query).filter(|(key, _)| key == "scope");
-        let scopes = scopes.flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        let grant = Grant { until: Instant::now() + *lifetime, scopes: scopes.collect() };
+        let scopes =
+            fields("scope").flat_map(|value| value.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        self.grant(granted(scopes, quirks), lifetime, quirks)
+    }
+
+    fn grant(&mut self, scopes: Vec<String>, lifetime: Duration, quirks: &Tokens) -> Response<ResponseBody> {
+        let grant = Grant { until: Instant::now() + lifetime, scopes };
         let seconds = lifetime.as_millis().div_ceil(1000);
         self.given += 1;
         let token = format!("token-{}", self.given);
         self.tokens.insert(token.clone(), grant);
-        answer(StatusCode::OK, json!({"token": token, "expires_in": seconds as u64}).to_string())
+        let name = if quirks.access_token { "access_token" } else { "token" };
+        let mut body = json!({name: token});
+        if !quirks.no_expiry {
+            body["expires_in"] = json!(seconds as u64);
+        }
+        answer(StatusCode::OK, body.to_string())
     }
+}
+
+/// What of the scopes asked for is granted; less than was asked for is no error.
+fn granted(scopes: impl Iterator<Item = String>, quirks: &Tokens) -> Vec<String> {
+    let withheld = |scope: String| {
+        if quirks.delete_to_cancel { scope.replace(":delete,", ":").replace(":delete", ":") } else { scope }
+    };
+    let most = if quirks.first_scope { 1 } else { usize::MAX };
+    scopes.map(withheld).take(most).collect()
+}
+
+fn challenge(needed: &[Scope], address: SocketAddr, quirks: &Tokens) -> String {
+    let scope = needed.iter().map(Scope::to_text).collect::<Vec<_>>().join(" ");
+    let scope = quirks.placeholder.map_or(scope, str::to_owned);
+    let scope = if scope.is_empty() { scope } else { format!(",scope=\"{scope}\"") };
+    let (scheme, basic) = match quirks.challenge {
+        Challenge::Usual => ("Bearer", ""),
+        Challenge::LowerCase => ("bearer", ""),
+        Challenge::WithBasic => ("Bearer", ",Basic realm=\"fake\""),
+    };
+    format!("{scheme} realm=\"http://{address}/token\",service=\"fake\"{scope}{basic}")
 }
 
 /// Access to one repository (distribution, `docs/content/spec/auth/scope.md`).
@@ -142,12 +236,13 @@ impl Scope {
     }
 }
 
-fn needed_scopes(parts: &Parts) -> Vec<Scope> {
+fn needed_scopes(parts: &Parts, quirks: &Tokens) -> Vec<Scope> {
     let path = parts.uri.path();
     let Some(name) = repository(path) else { return Vec::new() };
     let actions = match parts.method {
+        Method::GET if quirks.metadata_read && path.ends_with("/tags/list") => "metadata_read",
         Method::GET | Method::HEAD if !path.contains("/blobs/uploads/") => "pull",
-        Method::DELETE if !path.contains("/blobs/uploads/") => "delete",
+        Method::DELETE if quirks.delete_to_cancel || !path.contains("/blobs/uploads/") => "delete",
         _ => "pull,push",
     };
     let query = parts.uri.query().unwrap_or_default().as_bytes();
@@ -158,11 +253,23 @@ fn needed_scopes(parts: &Parts) -> Vec<Scope> {
 
 fn unauthorized(challenge: Option<&str>) -> Response<ResponseBody> {
     let error = ErrorBody { code: ErrorCode::Unauthorized, message: "authentication required".to_owned() };
-    let mut response = answer(StatusCode::UNAUTHORIZED, error.to_json());
-    if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(text).ok()) {
+    let response = answer(StatusCode::UNAUTHORIZED, error.to_json());
+    match challenge {
+        Some(challenge) => challenged(response, challenge),
+        None => response,
+    }
+}
+
+fn challenged(mut response: Response<ResponseBody>, challenge: &str) -> Response<ResponseBody> {
+    if let Ok(challenge) = HeaderValue::from_str(challenge) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     response
+}
+
+fn denied() -> Response<ResponseBody> {
+    let message = "the token is for something else".to_owned();
+    answer(StatusCode::FORBIDDEN, ErrorBody { code: ErrorCode::Denied, message }.to_json())
 }
 
 /// A JSON answer.

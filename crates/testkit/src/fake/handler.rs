@@ -3,14 +3,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ferry_oci::{Digest, ErrorBody, ErrorCode};
-use ferry_serve::{Handler, RegistryService, ResponseBody};
+use ferry_serve::ResponseBody;
 use http::header::{RANGE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::auth::answer;
 use super::connection::Wire;
+use super::quirks::Particular;
 use super::requests::{Kind, Recorded, repository};
 use super::rules::Fault;
 use super::{State, faulty, lock};
@@ -18,7 +20,7 @@ use super::{State, faulty, lock};
 /// The API with faults and the demand for credentials before it.
 #[derive(Clone)]
 pub(super) struct Faulty {
-    inner: RegistryService,
+    inner: Particular,
     state: Arc<State>,
     address: SocketAddr,
 }
@@ -36,7 +38,7 @@ impl std::fmt::Display for NoAnswer {
 impl std::error::Error for NoAnswer {}
 
 impl Faulty {
-    pub(super) fn new(inner: RegistryService, state: Arc<State>, address: SocketAddr) -> Self {
+    pub(super) fn new(inner: Particular, state: Arc<State>, address: SocketAddr) -> Self {
         Self { inner, state, address }
     }
 
@@ -52,13 +54,15 @@ impl Faulty {
         lock(&self.state.requests).push(recorded);
         // Credentials first: a fault for "the next blob" must not be spent on the request that is refused anyway.
         if kind != Kind::Token
-            && let Some(refusal) = lock(&self.state.auth).refuse(&parts, self.address)
+            && let Some(refusal) =
+                lock(&self.state.auth).refuse(&parts, self.address, &self.state.quirks.get().tokens)
         {
             return Ok(refusal);
         }
         let fault = lock(&self.state.rules).iter_mut().find_map(|rule| rule.strike(&method, &path));
         if kind == Kind::Token && !matches!(fault, Some(Fault::Status { .. })) {
-            return Ok(lock(&self.state.auth).token(&parts));
+            let form = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            return Ok(lock(&self.state.auth).token(&parts, &form, &self.state.quirks.get().tokens));
         }
         let counted = match kind {
             Kind::ManifestGet => self.pull(1),
@@ -107,7 +111,7 @@ impl Faulty {
         wire: Arc<Wire>,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         match fault {
-            None => Ok(self.inner.handle(request).await),
+            None => Ok(self.inner.handle(request, wire).await),
             Some(Fault::Status { status, retry_after, body }) => Ok(refusal(status, retry_after, body)),
             Some(Fault::StaleUpload) => {
                 let message = "blob upload unknown to registry".to_owned();
@@ -116,10 +120,10 @@ impl Faulty {
             }
             Some(Fault::IgnoreRange) => {
                 request.headers_mut().remove(RANGE);
-                Ok(self.inner.handle(request).await)
+                Ok(self.inner.handle(request, wire).await)
             }
             Some(Fault::WrongDigest) => {
-                let mut response = self.inner.handle(request).await;
+                let mut response = self.inner.handle(request, wire).await;
                 let wrong = Digest::sha256(b"something else").to_string();
                 if let Ok(wrong) = HeaderValue::from_str(&wrong) {
                     response.headers_mut().insert(faulty::DOCKER_CONTENT_DIGEST, wrong);
@@ -128,10 +132,10 @@ impl Faulty {
             }
             Some(Fault::CutRequest { after }) => {
                 wire.read_left.store(after, Ordering::SeqCst);
-                Ok(self.inner.handle(request).await)
+                Ok(self.inner.handle(request, wire).await)
             }
             Some(fault) => {
-                let response = self.inner.handle(request).await;
+                let response = self.inner.handle(request, Arc::clone(&wire)).await;
                 faulty::spoil(response, &fault, wire)
             }
         }

@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(method: &str, path: &str) -> Self {
+    pub(super) fn of(method: &str, path: &str) -> Self {
         let has = |part: &str| path.contains(part);
         match method {
             _ if path == "/token" => Self::Token,
