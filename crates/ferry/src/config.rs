@@ -104,8 +104,17 @@ fn parse(text: &str) -> Result<Config, Mistake> {
         // The parser's own advice is about its options, and the place is said already.
         let what = what.trim().trim_end_matches(", set DuplicateKeyPolicy in Options if acceptable");
         let what = what.trim_end_matches(&format!(" at line {line}, column {column}"));
-        Mistake { line, column, what: what.to_owned() }
+        Mistake { line, column, what: plainly(what) }
     })
+}
+
+/// What the parser says about shapes, for people.
+fn plainly(what: &str) -> String {
+    match what {
+        "expected sequence start" => "a list is needed here: [ONE, ANOTHER]".to_owned(),
+        "expected mapping start" => "names with values are needed here: NAME: VALUE".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 /// The JSON schema of the configuration, for editors.
@@ -142,7 +151,12 @@ mod tests {
                 "f:4:9: an account is",
             ),
             ("registries:\n  quay.io:\n    tls: {min_version: 1.1}\n", "f:3:24: \"1.2\" or \"1.3\""),
-            ("registries: [\n", "f:1:13: "),
+            ("registries: [\n", "f:1:13: names with values are needed here"),
+            ("registries:\n  quay.io: {mirrors: a}\n", "f:2:22: a list is needed here"),
+            (
+                "registries:\n  https://quay.io: {}\n",
+                "f:2:3: \"https://quay.io\" is not a valid registry: write it without scheme",
+            ),
             ("sync: {}\n", "f:1:1: unknown field `sync`"),
         ] {
             let mistake = parse(text).unwrap_err().within(Path::new("f"));

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::Environment;
 use crate::config::Registries;
 use crate::exit::{self, Exit};
 use crate::report::{self, Summary};
-use crate::settings::{Copy, Pair, StateDir};
+use crate::settings::{Copy, Fit, Pair, StateDir};
 use crate::stores::Stores;
 
 /// What is left of a budget when work stops, so that targets can confirm what they have; shorter for short ones.
@@ -42,7 +43,11 @@ pub(crate) async fn copy(
         staging: kept.staging,
         hints: kept.hints,
         recheck: settings.recheck,
-        degradations: settings.degradations.iter().map(|(to, what)| (to.as_str().into(), *what)).collect(),
+        degradations: settings
+            .targets
+            .iter()
+            .map(|(to, fit)| (to.as_str().into(), fit.degradations))
+            .collect(),
         ..Options::default()
     };
     let watch = settings.budget.map(|budget| stop_in_time(budget, stop.clone()));
@@ -54,7 +59,9 @@ pub(crate) async fn copy(
         .copy_all(jobs, |place, outcome| {
             say(&report::line(&pairs[place], &outcome));
             warnings.quota(&stores, &pairs[place]);
-            hints.extend(hint(&pairs[place], &outcome).filter(|hint| !hints.contains(hint)));
+            hints.extend(
+                hint(&pairs[place], &outcome, &settings.targets).filter(|hint| !hints.contains(hint)),
+            );
             summary.add(&outcome);
         })
         .await;
@@ -119,14 +126,16 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn hint(pair: &Pair, outcome: &Outcome) -> Option<String> {
+fn hint(pair: &Pair, outcome: &Outcome, targets: &HashMap<Registry, Fit>) -> Option<String> {
     let Outcome::Failed { error, .. } = outcome else { return None };
     let endpoint = match error.side() {
         Some(Side::Source) => &pair.source,
         Some(Side::Target) => &pair.target,
         None => return exit::hint(error, None),
     };
-    exit::hint(error, endpoint.registry())
+    let registry = endpoint.registry();
+    let fit = registry.and_then(|registry| targets.get(registry));
+    fit.and_then(|fit| exit::before_push(error, fit.profile)).or_else(|| exit::hint(error, registry))
 }
 
 /// What outlives a run: unfinished blobs, and what was seen of targets.

@@ -156,14 +156,22 @@ impl Credentials for Logins {
         let Some(accounts) = self.registries.accounts.get(asked.registry) else {
             return Ok(self.left_by_login(asked).await?.into_iter().collect());
         };
-        let mut found = Vec::new();
+        let (mut found, mut wrong) = (Vec::new(), None);
         for (number, account) in accounts.iter().enumerate() {
             let key = format!("account {number}");
-            found.extend(
-                self.fresh.get(&key, asked.registry, || self.account(asked.registry, account)).await?,
-            );
+            match self.fresh.get(&key, asked.registry, || self.account(asked.registry, account)).await {
+                Ok(account) => found.extend(account),
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    wrong = Some(error);
+                }
+            }
         }
-        Ok(found)
+        // One that works is enough.
+        match wrong {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
     }
 }
 

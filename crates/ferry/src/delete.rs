@@ -31,7 +31,10 @@ pub(crate) async fn delete(
     }
     match repository.delete_manifest(reference).await? {
         Removed::Yes => {}
-        Removed::Unsupported => bail!("{image}: {}", unsupported(reference)),
+        Removed::Unsupported => {
+            eprintln!("ferry: {image}: {}", unsupported(reference));
+            return Ok(Exit::AllFailed);
+        }
     }
     match settings.output {
         Output::Text => println!("deleted    {image}  {digest}"),

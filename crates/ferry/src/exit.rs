@@ -1,11 +1,15 @@
 //! The one place of the program that turns errors into words for people and into exit codes.
 
+use std::error::Error as _;
 use std::process::ExitCode;
 
 use ferry_oci::Registry;
 use ferry_policy::profile::Profile;
-use ferry_registry::Quota;
+use ferry_registry::{Quota, Refused};
 use ferry_store::{Error, Kind, Side};
+
+/// What looking for an account is called; its errors say all there is to say.
+const LOGIN: &str = "look up the login of";
 
 /// What the transfer core calls changing an image for a target.
 const REWRITE: &str = "rewrite manifest";
@@ -55,7 +59,8 @@ pub(crate) fn explain(error: &anyhow::Error) -> Exit {
 /// What became of a question to one registry: that it was not answered is no wrong usage.
 pub(crate) fn of_asking(result: anyhow::Result<Exit>, registry: Option<&Registry>) -> anyhow::Result<Exit> {
     let error = match result {
-        Err(error) if error.is::<Error>() => error,
+        // A layout that is not there was typed wrongly, as for a copy.
+        Err(error) if error.is::<Error>() && registry.is_some() => error,
         other => return other,
     };
     eprintln!("ferry: {}", chain(&error));
@@ -77,11 +82,16 @@ fn chain(error: &anyhow::Error) -> String {
 /// What to do about an error; `registry` is the registry on its side, if it is one.
 pub(crate) fn hint(error: &Error, registry: Option<&Registry>) -> Option<String> {
     let side = error.side();
-    let before_push = registry
-        .filter(|_| side == Some(Side::Target) && matches!(error.kind(), Kind::NotFound | Kind::Denied))
-        .and_then(|registry| Profile::of(registry).before_push);
-    if let Some(before_push) = before_push {
-        return Some(format!("before the first push: {before_push}"));
+    if let Some(refused) = error.source().and_then(|source| source.downcast_ref::<Refused>()) {
+        let registry = registry.map_or("that registry", Registry::as_str);
+        return Some(format!(
+            "{registry} refers to an address inside a network; if that is meant, write it into the configuration: \
+             registries: {registry}: allow_networks: [{}]",
+            refused.address
+        ));
+    }
+    if error.operation() == LOGIN {
+        return None;
     }
     Some(match (error.kind(), registry) {
         (Kind::Invalid, Some(registry)) if error.operation() == REWRITE => {
@@ -118,6 +128,13 @@ pub(crate) fn hint(error: &Error, registry: Option<&Registry>) -> Option<String>
         (Kind::Full, _) => "the target has no space left".to_owned(),
         _ => return None,
     })
+}
+
+/// What has to be there before a push to a target that says something is missing, or not ours to make.
+pub(crate) fn before_push(error: &Error, profile: &Profile) -> Option<String> {
+    let missing = matches!(error.kind(), Kind::NotFound | Kind::Denied) && error.source().is_none();
+    let before_push = profile.before_push.filter(|_| missing && error.side() == Some(Side::Target))?;
+    Some(format!("before the first push: {before_push}"))
 }
 
 /// What to say when a quota is smaller than the work that is left.

@@ -96,6 +96,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             Verb::Storage(typed) => upkeep::upkeep(settings::Upkeep::new(typed, &loaded)?, stop).await,
             Verb::Config(verb) => {
                 settings::Serve::check(&loaded)?;
+                remote::check(&registries, &environment)?;
                 Ok(show(&loaded, &verb))
             }
         }
@@ -142,7 +143,7 @@ fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => "warn",
         1 => "info,ferry_transfer=debug,ferry_registry=debug,ferry_serve=debug",
-        2 => "debug",
+        2 => "debug,ferry_registry=trace",
         _ => "trace",
     };
     // Fails only if a subscriber is set already, as in a test that runs ferry twice.

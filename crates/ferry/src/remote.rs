@@ -2,16 +2,47 @@
 
 use std::sync::Arc;
 
-use ferry_registry::{Client, ClientOptions};
+use anyhow::{Context, bail};
+use ferry_registry::{Anonymous, Client, ClientOptions};
 
 use crate::Environment;
-use crate::config::Registries;
+use crate::config::{Account, Registries, Source};
 use crate::credentials::{Logins, OfSides};
 
 /// How registries are reached, as configured.
 pub(crate) fn options(registries: &Registries) -> ClientOptions {
     let (usual, sites) = (registries.usual.clone(), registries.sites.clone());
     ClientOptions { usual, sites, ..ClientOptions::default() }
+}
+
+/// Checks what only shows when registries are used: whether connections can be set up as configured, and whether secrets
+/// are where they are said to be. Commands are not run for that.
+pub(crate) fn check(registries: &Registries, environment: &Environment) -> anyhow::Result<()> {
+    let client = Client::new(options(registries), Arc::new(Anonymous))?;
+    for registry in registries.sites.keys() {
+        client.registry(registry)?;
+    }
+    for (registry, account) in
+        registries.accounts.iter().flat_map(|(to, all)| all.iter().map(move |one| (to, one)))
+    {
+        let source = match account {
+            Account::Password { password, .. } => password,
+            Account::IdentityToken(token) => token,
+            Account::Helper(_) | Account::Cloud(_) => continue,
+        };
+        let within = || format!("registries: {registry}: accounts");
+        match source {
+            Source::Env(name) if environment.variable(name).is_none() => {
+                bail!("{}: the environment variable {name} is not set", within());
+            }
+            Source::File(path) => {
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("{}: cannot read {}", within(), path.display()))?;
+            }
+            Source::Env(_) | Source::Command(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// A client that behaves as `options` say and finds its credentials.

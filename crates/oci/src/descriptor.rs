@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{Digest, media_type};
 
@@ -10,14 +10,14 @@ use crate::{Digest, media_type};
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// Media type of the content.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub media_type: String,
     /// Digest of the content.
     pub digest: Digest,
     /// Length of the content in bytes.
     pub size: u64,
     /// What kind of artifact the content is, if it is a manifest that says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_word", skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// The platform that the content is for, in entries of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,16 +50,21 @@ impl Descriptor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// CPU architecture, in the words of `GOARCH`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub architecture: String,
     /// Operating system, in the words of `GOOS`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub os: String,
     /// Version of the operating system, used by Windows images.
-    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "os.version",
+        deserialize_with = "maybe_word",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub os_version: Option<String>,
     /// Variant of the CPU, such as `v8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_word", skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
@@ -73,6 +78,50 @@ impl fmt::Display for Platform {
         match &self.os_version {
             Some(version) => write!(f, ":{version}"),
             None => Ok(()),
+        }
+    }
+}
+
+/// A media type or a part of a platform. They are shown to people, so none may command a terminal.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.chars().any(char::is_control) {
+        true => Err(de::Error::custom(format!("{text:?} has characters that cannot be shown"))),
+        false => Ok(text),
+    }
+}
+
+/// The same, if there is one.
+pub(crate) fn maybe_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    struct Word(#[serde(deserialize_with = "word")] String);
+    Ok(Option::<Word>::deserialize(deserializer)?.map(|word| word.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_shown_commands_a_terminal() {
+        let good = json!({
+            "mediaType": "m", "digest": Digest::sha256(b""), "size": 0, "artifactType": null,
+            "platform": {"os": "linux", "architecture": "é", "variant": "v8", "os.version": "10"},
+        });
+        assert!(serde_json::from_value::<Descriptor>(good.clone()).is_ok());
+        for place in [
+            "/mediaType",
+            "/artifactType",
+            "/platform/os",
+            "/platform/architecture",
+            "/platform/variant",
+            "/platform/os.version",
+        ] {
+            let mut bad = good.clone();
+            *bad.pointer_mut(place).unwrap() = json!("\u{1b}[2J");
+            assert!(serde_json::from_value::<Descriptor>(bad).is_err(), "{place}");
         }
     }
 }

@@ -14,6 +14,7 @@ mod manifest;
 mod name;
 mod range;
 mod reference;
+mod shape;
 mod strict_json;
 
 pub mod media_type;
@@ -42,11 +43,17 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    pub(crate) fn new(what: &'static str, input: &str, reason: impl Into<String>) -> Self {
-        let mut shown: String = input.chars().take(120).collect();
-        if shown.len() < input.len() {
-            shown.push('…');
-        }
-        Self { what, input: shown, reason: reason.into() }
+    /// The reason may repeat what a peer wrote, so it is cut, and nothing in it commands a terminal.
+    pub(crate) fn new(what: &'static str, input: &str, reason: impl AsRef<str>) -> Self {
+        let reason = cut(reason.as_ref(), 300).chars().filter(|c| !c.is_control()).collect();
+        Self { what, input: cut(input, 120), reason }
     }
+}
+
+fn cut(text: &str, length: usize) -> String {
+    let mut shown: String = text.chars().take(length).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }

@@ -5,21 +5,34 @@ pub fn next_link(header: &str) -> Option<&str> {
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
         let (target, after) = rest.strip_prefix('<')?.split_once('>')?;
-        let (params, next) = split_params(after);
-        if params.split(';').any(is_rel_next) {
+        let (params, next) = split(after, ',');
+        if has_rel_next(params) {
             return Some(target);
         }
         rest = next;
     }
 }
 
-/// Splits at the comma that ends the parameters of one link, minding quotes.
-fn split_params(text: &str) -> (&str, &str) {
-    let mut quoted = false;
+fn has_rel_next(mut params: &str) -> bool {
+    while !params.is_empty() {
+        let (param, rest) = split(params, ';');
+        if is_rel_next(param) {
+            return true;
+        }
+        params = rest;
+    }
+    false
+}
+
+/// What is before and after the first `separator` that is not quoted.
+fn split(text: &str, separator: char) -> (&str, &str) {
+    let (mut quoted, mut escaped) = (false, false);
     for (at, character) in text.char_indices() {
         match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = quoted,
             '"' => quoted = !quoted,
-            ',' if !quoted => return (&text[..at], &text[at + 1..]),
+            _ if character == separator && !quoted => return (&text[..at], &text[at + 1..]),
             _ => {}
         }
     }
@@ -55,6 +68,8 @@ mod tests {
         assert_eq!(next_link("<https://x/y>; title=\"a, b\"; rel=next"), Some("https://x/y"));
         assert_eq!(next_link(r#"<a>; rel="prev", <b>; rel="last next""#), Some("b"));
         assert_eq!(next_link(r#"<a>; rel="prev""#), None);
+        assert_eq!(next_link(r#"<a>; title="x; rel=next""#), None);
+        assert_eq!(next_link(r#"<a>; title="\", <b>; rel=next", <c>; rel=next"#), Some("c"));
         assert_eq!(next_link("nonsense"), None);
         assert_eq!(next_link("<open"), None);
         assert_eq!(next_link(&format_next_link("/c?d=e")), Some("/c?d=e"));

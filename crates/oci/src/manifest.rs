@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{Algorithm, Descriptor, Digest, Malformed, media_type, strict_json};
+use crate::{Algorithm, Descriptor, Digest, Malformed, descriptor, media_type, shape};
 
 /// The largest manifest that ferry accepts, in bytes. Registries take 4 MiB; reading a little more is harmless.
 pub const MAX_MANIFEST_SIZE: u64 = 4 * 1024 * 1024;
@@ -42,6 +42,10 @@ pub enum Content {
 #[serde(rename_all = "camelCase")]
 struct View {
     #[serde(default)]
+    schema_version: Option<u64>,
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default, deserialize_with = "descriptor::maybe_word")]
     artifact_type: Option<String>,
     #[serde(default)]
     config: Option<Descriptor>,
@@ -67,7 +71,7 @@ impl Manifest {
     /// Reads `bytes`, which a peer labelled `content_type`, and names them under `algorithm`.
     ///
     /// # Errors
-    /// [`Malformed`] for what is not JSON, has a key twice, exceeds [`MAX_MANIFEST_SIZE`], is of a type that ferry
+    /// [`Malformed`] for what is not JSON, has a key twice or in a case that only some readers accept, exceeds [`MAX_MANIFEST_SIZE`], is of a type that ferry
     /// does not carry (schema 1 among them), whose `mediaType` contradicts the label, or which could be read both
     /// as an index and as an image (CVE-2021-41190).
     pub fn parse_as(
@@ -79,10 +83,10 @@ impl Manifest {
         if bytes.len() as u64 > MAX_MANIFEST_SIZE {
             return Err(bad(format!("larger than {MAX_MANIFEST_SIZE} bytes")));
         }
-        let value = strict_json::parse(&bytes).map_err(|e| bad(e.to_string()))?;
-        let media_type = decide_type(&value, content_type).map_err(bad)?;
-        reject_ambiguous(&value, media_type).map_err(bad)?;
-        let view: View = serde_json::from_value(value).map_err(|e| bad(e.to_string()))?;
+        let keys = shape::keys(&bytes).map_err(|e| bad(e.to_string()))?;
+        let view: View = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        let media_type = decide_type(&view, content_type).map_err(bad)?;
+        reject_ambiguous(&keys, media_type).map_err(bad)?;
         let content = if media_type::is_index(media_type) {
             Content::Index(view.manifests.unwrap_or_default())
         } else {
@@ -149,7 +153,7 @@ impl Manifest {
     /// that live elsewhere by their media type.
     pub fn blobs(&self) -> Vec<&Descriptor> {
         let Content::Image { config, layers } = &self.content else { return Vec::new() };
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         std::iter::once(config)
             .chain(layers)
             .filter(|blob| !blob.is_nondistributable() && seen.insert(blob.digest))
@@ -173,12 +177,12 @@ impl Manifest {
 
 /// A body that says its type must agree with its label; one that does not is typed by a label that means something,
 /// else by what it contains (some registries answer `text/plain` or `application/json`).
-fn decide_type(value: &Value, content_type: Option<&str>) -> Result<&'static str, String> {
-    let known = |text: &str| media_type::MANIFESTS.into_iter().find(|t| *t == text);
-    if !value.is_object() {
-        return Err("not a JSON object".to_owned());
-    }
-    if value.get("schemaVersion").and_then(Value::as_u64) != Some(2) {
+fn decide_type(view: &View, content_type: Option<&str>) -> Result<&'static str, String> {
+    let known = |text: &str| {
+        let known = media_type::MANIFESTS.into_iter().find(|t| *t == text);
+        known.ok_or_else(|| format!("{text:?} is not a manifest type that can be carried"))
+    };
+    if view.schema_version != Some(2) {
         return Err(
             "schemaVersion is not 2; a schema 1 image must be pushed again by a current client".to_owned()
         );
@@ -186,42 +190,28 @@ fn decide_type(value: &Value, content_type: Option<&str>) -> Result<&'static str
     let label = content_type
         .map(media_type::essence)
         .filter(|t| !matches!(*t, "" | "application/json" | "text/plain"));
-    match (value.get("mediaType"), label) {
-        (Some(Value::String(own)), label) => {
-            if let Some(label) = label
-                && label != own
-            {
-                return Err(format!("it says to be {own} but is labelled {label}"));
-            }
-            known(own).ok_or_else(|| format!("{own} is not a manifest type that can be carried"))
+    match (&view.media_type, label) {
+        (Some(own), Some(label)) if label != own => {
+            Err(format!("it says to be {own:?} but is labelled {label:?}"))
         }
-        (Some(_), _) => Err("mediaType is not a text".to_owned()),
-        (None, Some(label)) => {
-            known(label).ok_or_else(|| format!("{label} is not a manifest type that can be carried"))
-        }
-        (None, None) if value.get("manifests").is_some() => Ok(media_type::OCI_INDEX),
+        (Some(own), _) => known(own),
+        (None, Some(label)) => known(label),
+        (None, None) if view.manifests.is_some() => Ok(media_type::OCI_INDEX),
         (None, None) => Ok(media_type::OCI_MANIFEST),
     }
 }
 
-/// Refuses top-level fields of the other kind, compared without case as some readers do.
-fn reject_ambiguous(value: &Value, media_type: &str) -> Result<(), String> {
+/// Refuses top-level fields of the other kind.
+fn reject_ambiguous(keys: &HashSet<String>, media_type: &str) -> Result<(), String> {
     let foreign: &[&str] = if media_type::is_index(media_type) {
-        &["config", "layers", "fslayers", "history"]
+        &["config", "layers", "fsLayers", "history"]
     } else {
-        &["manifests", "fslayers", "history"]
+        &["manifests", "fsLayers", "history"]
     };
-    let mut seen = std::collections::HashSet::new();
-    for key in value.as_object().into_iter().flat_map(|map| map.keys()) {
-        let lower = key.to_ascii_lowercase();
-        if foreign.contains(&lower.as_str()) {
-            return Err(format!("{key:?} does not belong into {media_type}"));
-        }
-        if !seen.insert(lower) {
-            return Err(format!("the key {key:?} stands twice but for its case"));
-        }
+    match foreign.iter().find(|key| keys.contains(**key)) {
+        Some(key) => Err(format!("{key:?} does not belong into {media_type}")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The bytes of an OCI index that lists `referrers` (distribution-spec, "Listing Referrers").
@@ -232,6 +222,8 @@ pub fn referrers_index(referrers: &[Descriptor]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn parse(label: Option<&str>, value: &Value) -> Result<Manifest, Malformed> {
@@ -278,6 +270,15 @@ mod tests {
         let mut cased = image();
         cased["Layers"] = json!([]);
         assert!(parse(None, &cased).is_err());
+        let hidden =
+            json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "Manifests": [descriptor("m")]});
+        assert!(parse(None, &hidden).is_err(), "an index that is empty to us and not to others");
+        let mut two_in_one = image();
+        two_in_one["layers"][0]["Digest"] = json!(Digest::sha256(b"other"));
+        assert!(parse(None, &two_in_one).is_err());
+        let mut list = image();
+        list["config"] = json!(["c", Digest::sha256(b"c"), 3]);
+        assert!(parse(None, &list).is_err(), "a list is no descriptor");
         let index =
             json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [], "layers": []});
         assert!(parse(None, &index).is_err());
@@ -290,6 +291,17 @@ mod tests {
         let negative = json!({"schemaVersion": 2, "config": {"digest": Digest::sha256(b""), "size": -1}});
         assert!(parse(Some(media_type::OCI_MANIFEST), &negative).is_err());
         assert!(Manifest::parse(None, Bytes::from(vec![b' '; 5 << 20])).is_err());
+    }
+
+    #[test]
+    fn what_a_peer_writes_is_not_repeated_as_it_is() {
+        let long = format!("\u{1b}[31m{}", "x".repeat(100_000));
+        for key in ["mediaType", "config"] {
+            let mut hostile = image();
+            hostile[key] = json!(long);
+            let error = parse(None, &hostile).unwrap_err();
+            assert!(error.reason.len() < 400 && !error.reason.contains('\u{1b}'), "{key}");
+        }
     }
 
     #[test]

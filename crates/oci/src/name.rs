@@ -156,6 +156,9 @@ impl FromStr for Registry {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let bad = |reason: &str| Malformed::new("registry", text, reason);
+        if text.contains("://") {
+            return Err(bad("write it without scheme, as in registry.example.com:5000"));
+        }
         let (host, port) = split_port(text);
         if let Some(port) = port
             && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err())

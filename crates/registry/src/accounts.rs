@@ -94,8 +94,8 @@ impl Accounts {
         let of_each = accounts.iter().map(|account| quotas.get(account).map(|(quota, _)| *quota));
         let of_each = of_each.collect::<Option<Vec<Quota>>>()?;
         of_each.into_iter().reduce(|sum, one| Quota {
-            limit: sum.limit + one.limit,
-            remaining: sum.remaining + one.remaining,
+            limit: sum.limit.saturating_add(one.limit),
+            remaining: sum.remaining.saturating_add(one.remaining),
             window: sum.window.max(one.window),
         })
     }
@@ -119,6 +119,15 @@ mod tests {
         let header =
             |name: &'static str, value: u64| (name.parse().unwrap(), value.to_string().parse().unwrap());
         [header("ratelimit-limit", 10), header("ratelimit-remaining", remaining)].into_iter().collect()
+    }
+
+    #[test]
+    fn any_numbers_can_be_added() {
+        let accounts = Accounts::default();
+        for name in ["one", "two"] {
+            accounts.note(account(name).key, &told(u64::MAX));
+        }
+        assert_eq!(accounts.left().unwrap().remaining, u64::MAX);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ferry_store::{Error, Kind};
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
@@ -46,26 +48,35 @@ impl FromStr for Network {
         };
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let width = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(width), str::parse).map_err(|_| bad())?;
-        if bits > width {
-            return Err(bad());
+        let plain =
+            |bits: &str| bits.bytes().all(|b| b.is_ascii_digit()).then(|| bits.parse().ok()).flatten();
+        match bits.map_or(Some(width), plain) {
+            Some(bits) if bits <= width => Ok(Self { address, bits }),
+            _ => Err(bad()),
         }
-        Ok(Self { address, bits })
     }
 }
 
-/// Addresses at which clouds give out credentials to whoever asks.
-const METADATA: [IpAddr; 3] = [
+/// Addresses at which clouds give out credentials, or what leads to them, to whoever asks. That of Azure looks public.
+const METADATA: [IpAddr; 9] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// An address that a learnt host must not have.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) host: String,
-    pub(crate) address: IpAddr,
+/// A host that a registry refers to is where it must not be: the source of an error of [`Kind::Denied`].
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The host.
+    pub host: String,
+    /// Its address.
+    pub address: IpAddr,
 }
 
 impl fmt::Display for Refused {
@@ -82,18 +93,21 @@ pub(crate) struct Guard {
     allow: Vec<Network>,
     fixed: HashMap<String, SocketAddr>,
     proxies: Proxies,
+    /// Which proxy a URL goes to, if any.
+    matcher: Arc<Matcher>,
 }
 
 impl Guard {
     pub(crate) fn new(site: &Site, fixed: &[(String, SocketAddr)]) -> Self {
         let (allow, proxies) = (site.allow_networks.clone(), site.proxies.clone());
-        Self { allow, fixed: fixed.iter().cloned().collect(), proxies }
+        let matcher = Arc::new(proxies.matcher());
+        Self { allow, fixed: fixed.iter().cloned().collect(), proxies, matcher }
     }
 
-    /// Whether it may be a proxy that looks up the host of `url`, so that its address cannot be checked here.
+    /// Whether a proxy looks up the host of `url`, so that its address cannot be checked here.
     pub(crate) fn leaves_to_proxy(&self, url: &Url) -> bool {
-        let proxy = if url.scheme() == "https" { &self.proxies.https } else { &self.proxies.http };
-        proxy.as_ref().is_some_and(|proxy| proxy.url().scheme() != "socks5")
+        let proxy = url.as_str().parse().ok().and_then(|uri| self.matcher.intercept(&uri));
+        proxy.is_some_and(|proxy| proxy.uri().scheme_str() != Some("socks5"))
     }
 
     /// Whether somebody configured a proxy of this name. Where it is, is their business.
@@ -116,13 +130,15 @@ impl Guard {
             Some(address) => vec![*address],
             None => tokio::net::lookup_host((host, 0)).await?.collect(),
         };
-        if self.is_proxy(host) {
-            return Ok(found);
-        }
+        if self.is_proxy(host) { Ok(found) } else { Ok(self.admit(host, found)?) }
+    }
+
+    /// Those of the addresses of a learnt host that may be connected to. Nobody looks them up again before that is done.
+    fn admit(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
         let refused = found.first().map(SocketAddr::ip);
         let good: Vec<SocketAddr> = found.into_iter().filter(|found| self.permits(found.ip())).collect();
         match refused {
-            Some(address) if good.is_empty() => Err(Box::new(Refused { host: host.to_owned(), address })),
+            Some(address) if good.is_empty() => Err(Refused { host: host.to_owned(), address }),
             _ => Ok(good),
         }
     }
@@ -138,14 +154,17 @@ impl Resolve for Guard {
     }
 }
 
-/// The IPv4 address inside an IPv6 address that only carries one: mapped, compatible, NAT64 (RFC 6052), 6to4.
+/// The IPv4 address inside an IPv6 address that only carries one: mapped, compatible, translated (RFC 7915), NAT64 (RFC
+/// 6052), 6to4.
 fn embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let segments = v6.segments();
     let low = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => address,
-        [0, 0, 0, 0, 0, 0 | 0xffff, a, b] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] => low(a, b),
+        [0, 0, 0, 0, 0, 0 | 0xffff, a, b]
+        | [0, 0, 0, 0, 0xffff, 0, a, b]
+        | [0x64, 0xff9b, 0, 0, 0, 0, a, b] => low(a, b),
         [0x2002, a, b, ..] => low(a, b),
         _ => address,
     }
@@ -167,18 +186,13 @@ fn is_public(address: IpAddr) -> bool {
                 || protocols
                 || benchmarks)
         }
-        IpAddr::V6(v6) => {
-            let first = v6.segments()[0];
-            let local_nat64 = v6.segments()[..3] == [0x64, 0xff9b, 1];
-            let site_local = first & 0xffc0 == 0xfec0;
-            !(v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-                || v6.is_multicast()
-                || local_nat64
-                || site_local)
-        }
+        // What is outside of 2000::/3 was never given to anybody for use in public.
+        IpAddr::V6(v6) => match v6.segments() {
+            // Protocols that carry or name other addresses, among them Teredo; documentation.
+            [0x2001, 0..0x200 | 0xdb8, ..] => false,
+            [0x3fff, 0..0x1000, ..] => false,
+            [first, ..] => first & 0xe000 == 0x2000,
+        },
     }
 }
 
@@ -218,8 +232,14 @@ mod tests {
             "::ffff:10.0.0.1",
             "::127.0.0.1",
             "64:ff9b::a00:1",
+            "::ffff:0:10.0.0.1",
             "64:ff9b:1::101:101",
             "2002:a00:1::1",
+            "2001:0:1:2::3",
+            "2001:db8::1",
+            "100::1",
+            "4000::1",
+            "5f00::1",
         ] {
             assert!(!guard.permits(bad.parse().unwrap()), "{bad}");
         }
@@ -232,14 +252,71 @@ mod tests {
         for good in ["10.9.9.9", "::ffff:10.0.0.1", "fd00::1", "192.168.7.1"] {
             assert!(guard.permits(good.parse().unwrap()), "{good}");
         }
-        for bad in ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "::ffff:169.254.169.254"] {
+        for bad in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "168.63.129.16",
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+        ] {
             assert!(!guard.permits(bad.parse().unwrap()), "{bad}");
         }
     }
 
     #[test]
+    fn of_many_addresses_only_those_that_may_be_are_connected_to() {
+        let guard = guard(&[]);
+        let found = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect()
+        };
+        let mixed = found(&["10.0.0.1", "1.1.1.1", "::1", "2606:4700::1111", "169.254.169.254"]);
+        assert_eq!(guard.admit("x", mixed).unwrap(), found(&["1.1.1.1", "2606:4700::1111"]));
+        assert!(guard.admit("x", found(&["127.0.0.1", "fe80::1"])).is_err());
+        assert!(guard.admit("x", Vec::new()).unwrap().is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_address_is_judged_as_the_one_that_it_carries(bits: u32) {
+            let guard = guard(&[]);
+            let v4 = Ipv4Addr::from_bits(bits);
+            let [a, b] = [(bits >> 16) as u16, bits as u16];
+            for v6 in [
+                v4.to_ipv6_mapped(),
+                Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, a, b),
+                Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, a, b),
+                Ipv6Addr::new(0x2002, a, b, 0, 0, 0, 0, 1),
+            ] {
+                proptest::prop_assert_eq!(guard.permits(v6.into()), guard.permits(v4.into()), "{}", v6);
+            }
+        }
+
+        #[test]
+        fn networks_contain_their_addresses(text in "([0-9]{1,3}\\.){3}[0-9]{1,3}(/[0-9+]{1,3})?|[0-9a-f:]{2,20}(/[0-9]{1,3})?|\\PC*", bits: u128) {
+            if let Ok(network) = text.parse::<Network>() {
+                proptest::prop_assert!(network.contains(network.address) && !text.contains('+'));
+                let other: IpAddr = match network.address {
+                    IpAddr::V4(_) => Ipv6Addr::from_bits(bits).into(),
+                    IpAddr::V6(_) => Ipv4Addr::from_bits(bits as u32).into(),
+                };
+                proptest::prop_assert!(!network.contains(other));
+            }
+        }
+
+        #[test]
+        fn a_network_is_its_first_bits(address: u32, bits in 0u8..=32, flipped in 0u32..32) {
+            let network = Network { address: Ipv4Addr::from_bits(address).into(), bits };
+            let other = Ipv4Addr::from_bits(address ^ (1 << flipped)).into();
+            proptest::prop_assert_eq!(network.contains(other), 31 - flipped >= u32::from(bits));
+        }
+    }
+
+    #[test]
     fn networks_are_read_strictly() {
-        for bad in ["", "10.0.0.0/33", "fd00::/129", "example.com", "10.0.0.0/x"] {
+        for bad in ["", "10.0.0.0/33", "fd00::/129", "example.com", "10.0.0.0/x", "10.0.0.0/+8"] {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
         }
         let network: Network = "10.1.0.0/16".parse().unwrap();

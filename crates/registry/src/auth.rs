@@ -86,11 +86,13 @@ impl Authorization {
 pub(crate) struct Dealings {
     pub(crate) access: Access,
     on_trial: Option<Scheme>,
+    /// A challenge named more than was thought of. Once, or a registry could go on for ever.
+    grew: bool,
 }
 
 impl Dealings {
     pub(crate) fn new(access: Access) -> Self {
-        Self { access, on_trial: None }
+        Self { access, on_trial: None, grew: false }
     }
 }
 
@@ -155,7 +157,8 @@ impl Host {
         offer: Option<Offer>,
         dealings: &mut Dealings,
     ) -> bool {
-        let grew = offer.as_ref().is_some_and(|offer| dealings.access.grow(&offer.scope));
+        let grew = !dealings.grew && offer.as_ref().is_some_and(|offer| dealings.access.grow(&offer.scope));
+        dealings.grew |= grew;
         if used.remembered && !grew {
             self.accounts.forget(&dealings.access.purpose());
             if let Some((key, secret)) = &used.token {
@@ -237,5 +240,14 @@ mod tests {
         assert!(offer("http://localhost/", &["Bearer realm=\"http://a.example.com/\""]).is_some());
         let basic = offer(home, &["Bearer realm=\"/relative\", Basic realm=\"https://x\""]).unwrap();
         assert_eq!(basic.scheme, Scheme::Basic);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_realm_is_a_protected_url_or_none(header in "(Bearer |Basic |, )?realm=\"?(https?:|//|[a-z]{1,3}:)?[!-~]{0,20}\"?") {
+            if let Some(Offer { scheme: Scheme::Bearer { realm, .. }, .. }) = offer("https://r.example.com/", &[&header]) {
+                proptest::prop_assert!(realm.scheme() == "https" && realm.has_host());
+            }
+        }
     }
 }

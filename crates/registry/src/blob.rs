@@ -1,5 +1,6 @@
 //! The content of blobs, whole or from some byte on.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::budget::Permit;
 use crate::client::Shared;
 use crate::error::{What, broken};
 use crate::read::RemoteRepository;
-use crate::request::{length, plain, text};
+use crate::request::{GRACE, LEAST, length, plain, text};
 use crate::stall::Download;
 use crate::transport::host;
 
@@ -45,6 +46,7 @@ impl RemoteRepository {
             can_go_on: sent.can_go_on,
             shared: Arc::clone(&self.host.shared),
             download: self.host.running.begin(),
+            period: (Duration::ZERO, 0),
             response,
             _permit: permit,
         };
@@ -130,6 +132,8 @@ struct Body {
     shared: Arc<Shared>,
     download: Download,
     can_go_on: bool,
+    /// How long was waited since this was last looked at, and for how many bytes.
+    period: (Duration, u64),
     _permit: Permit,
 }
 
@@ -164,6 +168,22 @@ impl Body {
         Ok(bytes)
     }
 
+    /// Counts what came; an error if it was so little for so long that it will not come to an end.
+    fn count(&mut self, bytes: usize, waited: Duration) -> Result<()> {
+        self.download.add(bytes, waited);
+        let (time, sum) = (self.period.0 + waited, self.period.1 + bytes as u64);
+        let over = time >= self.shared.options.idle_timeout * GRACE;
+        self.period = if over { (Duration::ZERO, 0) } else { (time, sum) };
+        if over && (sum as f64) < f64::from(LEAST) * time.as_secs_f64() {
+            return Err(self.stalled(format!("sent {sum} bytes in {} s", time.as_secs_f32())));
+        }
+        Ok(())
+    }
+
+    fn stalled(&self, how: impl fmt::Display) -> Error {
+        self.what.error(Kind::Stalled, format!("{} {how}", host(self.response.url())))
+    }
+
     /// Waits for the peer, which may be silent only for so long, and not be far slower than its other downloads.
     async fn piece(&mut self) -> Result<Option<Bytes>> {
         let idle = self.shared.options.idle_timeout;
@@ -174,22 +194,19 @@ impl Body {
             let waiting = timeout(limit, self.response.chunk()).await;
             let waited = begun.elapsed() - counted;
             counted += waited;
-            let from = || host(self.response.url());
             match waiting {
                 Ok(Ok(bytes)) => {
-                    self.download.add(bytes.as_ref().map_or(0, Bytes::len), waited);
+                    self.count(bytes.as_ref().map_or(0, Bytes::len), waited)?;
                     return Ok(bytes);
                 }
-                Ok(Err(error)) => return Err(broken(&self.what, &from(), &error).into()),
+                Ok(Err(error)) => return Err(broken(&self.what, &host(self.response.url()), &error).into()),
                 Err(_) if counted >= idle => {
-                    let detail = format!("{} sent nothing for {} s", from(), idle.as_secs_f32());
-                    return Err(self.what.error(Kind::Stalled, detail));
+                    return Err(self.stalled(format!("sent nothing for {} s", idle.as_secs_f32())));
                 }
                 Err(_) => {
-                    self.download.add(0, waited);
+                    self.count(0, waited)?;
                     if self.can_go_on && self.download.has_stalled() {
-                        let detail = format!("{} sends far less than in its other downloads", from());
-                        return Err(self.what.error(Kind::Stalled, detail));
+                        return Err(self.stalled("sends far less than in its other downloads"));
                     }
                 }
             }

@@ -116,6 +116,9 @@ impl Client {
         if site.tls.accept_any {
             warn!(registry = %host, "certificates are not checked: whoever is in between can read and change everything");
         }
+        if site.plain_http == Some(true) && !host.is_loopback() {
+            warn!(registry = %host, "spoken to in plain HTTP: whoever is in between can read and change everything");
+        }
         let base = base(host, site)?;
         let new = Host::new(Arc::clone(&self.shared), host.clone(), base, (transport, site.habit));
         Ok(Arc::clone(hosts.entry(host.clone()).or_insert(Arc::new(new))))

@@ -127,6 +127,7 @@ impl Clouds {
 
     async fn of_google(&self, server: Option<&Url>, registry: &Registry) -> Result<Credential> {
         let what = What::new("get a token from Google's metadata server for", registry);
+        belongs(&what, registry, &["gcr.io", ".gcr.io", ".pkg.dev"])?;
         let path = "/computeMetadata/v1/instance/service-accounts/default/token";
         let url = at(&what, server, GOOGLE, path)?;
         let request = self.metadata.get(url).header("Metadata-Flavor", "Google");
@@ -137,6 +138,7 @@ impl Clouds {
 
     async fn of_azure(&self, server: Option<&Url>, registry: &Registry) -> Result<Credential> {
         let what = What::new("get a token from Azure for", registry);
+        belongs(&what, registry, &[".azurecr.io", ".azurecr.cn", ".azurecr.us"])?;
         let mut url = at(&what, server, AZURE, "/metadata/identity/oauth2/token")?;
         url.query_pairs_mut()
             .append_pair("api-version", "2018-02-01")
@@ -185,6 +187,14 @@ impl Clouds {
             &self.api
         }
     }
+}
+
+/// A cloud's token is for the cloud's own registries, and for this machine's.
+fn belongs(what: &What, registry: &Registry, hosts: &[&str]) -> Result<()> {
+    let host = registry.host();
+    let own = hosts.iter().any(|own| host == *own || own.starts_with('.') && host.ends_with(own));
+    let stranger = || what.error(Kind::Invalid, "it is no registry of that cloud");
+    (own || registry.is_loopback()).then_some(()).ok_or_else(stranger)
 }
 
 fn at(what: &What, server: Option<&Url>, usual: &str, path: &str) -> Result<Url> {

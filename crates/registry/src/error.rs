@@ -13,6 +13,8 @@ use crate::address::Refused;
 
 /// The longest message of a peer that is passed on.
 const MAX_MESSAGE: usize = 300;
+/// The longest detail of an error, which may repeat what a peer sent.
+const MAX_DETAIL: usize = 600;
 
 /// What is being done, to what.
 #[derive(Debug, Clone)]
@@ -28,13 +30,18 @@ impl What {
 
     /// The error of `kind`, with what the peer or the system said.
     pub(crate) fn error(&self, kind: Kind, detail: impl Into<String>) -> Error {
-        Error::new(kind, self.operation, &self.subject, detail)
+        Error::new(kind, self.operation, &self.subject, harmless(&detail.into()))
     }
 
     /// The same as a failure without an answer.
     pub(crate) fn failure(&self, kind: Kind, detail: impl Into<String>) -> Failure {
         self.error(kind, detail).into()
     }
+}
+
+/// Text in which nothing commands a terminal, and not too much of it.
+fn harmless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect()
 }
 
 /// The result of a request.
@@ -125,7 +132,7 @@ fn describe(status: StatusCode, errors: &[ErrorBody]) -> String {
     let message = errors.iter().map(|error| error.message.trim()).find(|message| !message.is_empty());
     match message {
         Some(message) => {
-            let message: String = message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
+            let message: String = message.chars().take(MAX_MESSAGE).collect();
             format!("{message} ({status})")
         }
         None => status.to_string(),
@@ -150,7 +157,7 @@ pub(crate) fn broken(what: &What, host: &str, error: &reqwest::Error) -> Failure
     let mut cause: &(dyn StdError + 'static) = error;
     loop {
         if let Some(refused) = cause.downcast_ref::<Refused>() {
-            return what.failure(Kind::Denied, refused.to_string());
+            return refused_address(what, refused.clone());
         }
         if let Some(tls) = inside(cause) {
             return what.failure(Kind::Invalid, format!("{host}: {tls}"));
@@ -162,6 +169,11 @@ pub(crate) fn broken(what: &What, host: &str, error: &reqwest::Error) -> Failure
     }
     let doing = if error.is_connect() { "cannot connect to" } else { "lost the connection to" };
     what.failure(Kind::Unavailable, format!("{doing} {host}: {cause}"))
+}
+
+/// A registry referred us to where we do not go.
+pub(crate) fn refused_address(what: &What, refused: Refused) -> Failure {
+    what.error(Kind::Denied, refused.to_string()).caused_by(refused).into()
 }
 
 /// A certificate that does not hold; trying again does not change it. I/O errors hide what they wrap from `source()`,
@@ -235,5 +247,26 @@ mod tests {
         assert_eq!(read(&[(RETRY_AFTER, at), (DATE, date)]), Some(Duration::from_secs(30)));
         let late = "Thu, 01 Jan 1970 00:02:00 GMT";
         assert_eq!(read(&[(RETRY_AFTER, at), (DATE, late)]), Some(Duration::ZERO));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_retry_after_is_read(text in "[ -~]{0,40}|[0-9]{1,21}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT") {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+            let after = retry_after(&headers, SystemTime::now());
+            if let Ok(seconds) = text.trim().parse::<u64>() {
+                proptest::prop_assert_eq!(after, Some(Duration::from_secs(seconds)));
+            }
+        }
+
+        #[test]
+        fn details_are_short_and_command_no_terminal(detail: String, body: Vec<u8>) {
+            let what = What::new("test", "x");
+            let failed = answered(&what, &Method::GET, StatusCode::BAD_REQUEST, &HeaderMap::new(), &body);
+            for detail in [what.error(Kind::Invalid, detail).detail(), failed.error.detail()] {
+                proptest::prop_assert!(!detail.chars().any(char::is_control));
+                proptest::prop_assert!(detail.chars().count() <= MAX_DETAIL);
+            }
+        }
     }
 }

@@ -69,9 +69,7 @@ impl Host {
 
     /// A URL of the registry's API; `path` follows `/v2/` and needs no escaping.
     pub(crate) fn url(&self, path: &str) -> Url {
-        let mut url = self.base.clone();
-        url.set_path(&format!("/v2/{path}"));
-        url
+        below(&self.base, path)
     }
 
     /// How the registry wants to be asked, once it has said so.
@@ -223,6 +221,12 @@ impl Host {
     }
 }
 
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("/v2/{path}"));
+    url
+}
+
 /// The longest body of an answer to something written; nothing in it is of interest.
 pub(crate) const MAX_RECEIPT: u64 = 1024 * 1024;
 
@@ -234,4 +238,25 @@ pub(crate) struct Streaming {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) access: Access,
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_oci::{Name, Tag};
+
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_asked_for_is_below_its_own_path(
+            name in "[a-z./_%-]{1,20}", tag in "[A-Za-z0-9./_%?#\\\\-]{1,20}", content: Vec<u8>,
+        ) {
+            let base = Url::parse("https://r.example/v2/").unwrap();
+            let digest = Digest::sha256(&content);
+            let (Ok(name), Ok(tag)) = (name.parse::<Name>(), tag.parse::<Tag>()) else { return Ok(()) };
+            for path in [format!("{name}/manifests/{tag}"), format!("{name}/blobs/{digest}")] {
+                proptest::prop_assert_eq!(String::from(below(&base, &path)), format!("https://r.example/v2/{path}"));
+            }
+        }
+    }
 }

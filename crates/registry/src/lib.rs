@@ -28,6 +28,7 @@ mod mount;
 mod options;
 mod outgoing;
 mod pacer;
+mod position;
 mod quota;
 mod read;
 mod realm;
@@ -43,7 +44,7 @@ mod upload;
 mod ways;
 mod write;
 
-pub use address::Network;
+pub use address::{Network, Refused};
 pub use budget::Lane;
 pub use client::{Client, Login};
 pub use cloud::{AwsKeys, Cloud, Clouds};

@@ -1,16 +1,19 @@
 //! Listings of tags and repositories, a page at a time.
 
+use std::fmt;
+
 use ferry_oci::{Name, Tag, next_link};
-use ferry_store::{Cursor, Kind, Page, PageRequest, RepositoryEntry, Result, TagEntry};
+use ferry_store::{Kind, Page, PageRequest, RepositoryEntry, Result, TagEntry};
 use http::header::LINK;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use url::{Url, form_urlencoded};
 
 use crate::access::Access;
 use crate::desk::Desk;
 use crate::error::{Tried, What};
+use crate::position::{MAX_ENTRIES, Position};
 use crate::read::RemoteRepository;
 use crate::request::{Answer, Request};
 
@@ -23,12 +26,43 @@ const MOST: usize = 1000;
 #[derive(Deserialize)]
 struct Tags {
     /// `null` occurs where there are none.
-    tags: Option<Vec<String>>,
+    tags: Option<Names>,
 }
 
 #[derive(Deserialize)]
 struct Catalog {
-    repositories: Option<Vec<String>>,
+    repositories: Option<Names>,
+}
+
+/// What a page lists. Three bytes of it can be a name without letters, of ten times that size in memory.
+#[derive(Default)]
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_seq(NamesVisitor)
+    }
+}
+
+struct NamesVisitor;
+
+impl<'de> Visitor<'de> for NamesVisitor {
+    type Value = Names;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of names")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Names, A::Error> {
+        let mut names = Vec::new();
+        while let Some(name) = list.next_element()? {
+            if names.len() == MAX_ENTRIES {
+                return Err(A::Error::custom(format!("more than {MAX_ENTRIES} entries")));
+            }
+            names.push(name);
+        }
+        Ok(Names(names))
+    }
 }
 
 impl RemoteRepository {
@@ -36,34 +70,36 @@ impl RemoteRepository {
         if page.limit == Some(0) {
             return Ok(Page { items: Vec::new(), next: None });
         }
-        let url = paged(self.url("tags/list"), &page);
+        let from = Position::read(page.after.as_ref());
+        let url = paged(self.url("tags/list"), page.limit, &from);
         let request = Request::list(self.what("list tags", "all"), url, self.access());
-        let Page { items, next } = match (self.host.call(&request, MAX_LISTING).await, &page.after) {
+        let (names, next) = match (self.host.call(&request, MAX_LISTING).await, &from.at) {
             (Err(failure), Some(after)) if failure.is(StatusCode::NOT_FOUND) => {
                 self.list_beyond(after, page.limit).await?
             }
-            (answer, _) => {
+            (answer, at) => {
                 let answer = answer?;
-                let names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default();
-                cut(names, &page, &answer.headers)
+                let names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default().0;
+                cut(names, page.limit, at.as_deref(), &answer.headers)
             }
         };
+        let next = next.map(|next| from.next(&request.what, names.len(), 0, &next)).transpose()?;
         let entry =
             |name: String| Some(TagEntry { tag: name.parse::<Tag>().ok()?, digest: None, pushed: None });
-        Ok(Page { items: items.into_iter().filter_map(entry).collect(), next })
+        Ok(Page { items: names.into_iter().filter_map(entry).collect(), next })
     }
 
     /// The tags that come after one that may be gone: zot does not go on from a tag that it does not know, but sends all,
     /// in order, to whoever does not ask for a page.
-    async fn list_beyond(&self, after: &Cursor, limit: Option<usize>) -> Tried<Page<String>> {
+    async fn list_beyond(&self, after: &str, limit: Option<usize>) -> Tried<(Vec<String>, Option<String>)> {
         let request = Request::list(self.what("list tags", "all"), self.url("tags/list"), self.access());
         let answer = self.host.call(&request, MAX_LISTING).await?;
         if next_query(&answer.headers).is_some() {
             return Err(request.what.failure(Kind::Unavailable, "the listing changed while it was read"));
         }
-        let mut names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default();
-        names.retain(|name| name.as_str() > after.as_str());
-        Ok(cut(names, &PageRequest { after: None, limit }, &answer.headers))
+        let mut names = read_json::<Tags>(&request.what, &answer)?.tags.unwrap_or_default().0;
+        names.retain(|name| name.as_str() > after);
+        Ok(cut(names, limit, None, &answer.headers))
     }
 }
 
@@ -78,28 +114,30 @@ impl Desk {
             return Ok(Page { items: Vec::new(), next: None });
         }
         let what = What::new("list repositories of", &self.registry);
-        let request =
-            Request::list(what, paged(self.url("_catalog"), &page), Access::catalog().on(self.side));
+        let from = Position::read(page.after.as_ref());
+        let url = paged(self.url("_catalog"), page.limit, &from);
+        let request = Request::list(what, url, Access::catalog().on(self.side));
         let answer = self.call(&request, MAX_LISTING).await?;
-        let names = read_json::<Catalog>(&request.what, &answer)?.repositories.unwrap_or_default();
-        let Page { items, next } = cut(names, &page, &answer.headers);
+        let names = read_json::<Catalog>(&request.what, &answer)?.repositories.unwrap_or_default().0;
+        let (names, next) = cut(names, page.limit, from.at.as_deref(), &answer.headers);
+        let next = next.map(|next| from.next(&request.what, names.len(), 0, &next)).transpose()?;
         let entry = |name: String| Some(RepositoryEntry { name: name.parse::<Name>().ok()? });
-        let items = items.into_iter().filter(|name| name.starts_with(prefix)).filter_map(entry).collect();
+        let items = names.into_iter().filter(|name| name.starts_with(prefix)).filter_map(entry).collect();
         Ok(Page { items, next })
     }
 }
 
-fn paged(mut url: Url, page: &PageRequest) -> Url {
-    if let Some(limit) = page.limit {
+fn paged(mut url: Url, limit: Option<usize>, from: &Position) -> Url {
+    if let Some(limit) = limit {
         url.query_pairs_mut().append_pair("n", &limit.min(MOST).to_string());
     }
-    if let Some(after) = &page.after {
-        url.query_pairs_mut().append_pair("last", after.as_str());
+    if let Some(after) = &from.at {
+        url.query_pairs_mut().append_pair("last", after);
     }
     url
 }
 
-pub(crate) fn read_json<T: DeserializeOwned>(what: &What, answer: &Answer) -> Tried<T> {
+pub(crate) fn read_json<'a, T: Deserialize<'a>>(what: &What, answer: &'a Answer) -> Tried<T> {
     serde_json::from_slice(&answer.body)
         .map_err(|e| what.failure(Kind::Invalid, format!("the answer cannot be read: {e}")))
 }
@@ -112,19 +150,23 @@ pub(crate) fn next_query(headers: &HeaderMap) -> Option<&str> {
     Some(query.split_once('#').map_or(query, |(query, _)| query))
 }
 
-/// Makes the page that was asked for of what the registry sent. Some registries ignore `n` and `last` and send
-/// everything each time; then the page is cut out here.
-fn cut(mut names: Vec<String>, page: &PageRequest, headers: &HeaderMap) -> Page<String> {
-    let after = page.after.as_ref().map(Cursor::as_str);
+/// Makes the page that was asked for of what the registry sent, and finds the name after which the next one begins. Some
+/// registries ignore `n` and `last` and send everything each time; then the page is cut out here.
+fn cut(
+    mut names: Vec<String>,
+    limit: Option<usize>,
+    after: Option<&str>,
+    headers: &HeaderMap,
+) -> (Vec<String>, Option<String>) {
     if let Some(at) = names.iter().position(|name| Some(name.as_str()) == after) {
         names.drain(..=at);
     }
     let whole = names.len();
-    names.truncate(page.limit.unwrap_or(whole));
+    names.truncate(limit.unwrap_or(whole));
     let last = names.last().cloned();
     let next = if names.len() < whole {
         last
-    } else if whole == MOST && page.limit.is_some_and(|limit| limit > MOST) {
+    } else if whole == MOST && limit.is_some_and(|limit| limit > MOST) {
         // Less was asked for than was wanted.
         last
     } else {
@@ -135,22 +177,26 @@ fn cut(mut names: Vec<String>, page: &PageRequest, headers: &HeaderMap) -> Page<
     };
     // A registry that sends the same page for ever must not keep us.
     let next = next.filter(|next| !names.is_empty() && Some(next.as_str()) != after);
-    Page { items: names, next: next.map(Cursor::after) }
+    (names, next)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn page(after: Option<&str>, limit: Option<usize>) -> PageRequest {
-        PageRequest { after: after.map(Cursor::after), limit }
+    type Request<'a> = (Option<&'a str>, Option<usize>);
+
+    fn page(after: Option<&str>, limit: Option<usize>) -> Request<'_> {
+        (after, limit)
     }
 
-    fn cut_to(names: &[&str], request: &PageRequest, link: Option<&str>) -> (Vec<String>, Option<String>) {
+    fn cut_to(
+        names: &[&str],
+        (after, limit): &Request<'_>,
+        link: Option<&str>,
+    ) -> (Vec<String>, Option<String>) {
         let headers = link.map(|link| (LINK, link.parse().unwrap())).into_iter().collect();
-        let names = names.iter().map(|name| (*name).to_owned()).collect();
-        let page = cut(names, request, &headers);
-        (page.items, page.next.map(|next| next.as_str().to_owned()))
+        cut(names.iter().map(|name| (*name).to_owned()).collect(), *limit, *after, &headers)
     }
 
     #[test]

@@ -77,7 +77,9 @@ impl RemoteRepository {
             session.confirmed = told;
             session.location = location(&what, &answer).unwrap_or(session.location);
         }
-        let too_much = session.promise.is_some_and(|(_, size)| session.confirmed > size);
+        // No blob is larger than what a file can be.
+        let most = session.promise.map_or(i64::MAX as u64, |(_, size)| size);
+        let too_much = session.confirmed > most;
         Ok((!too_much).then(|| RemoteUpload::new(self.clone(), what, session, place)))
     }
 
@@ -128,5 +130,6 @@ fn is_refusal(failure: &Failure) -> bool {
 pub(crate) fn location(what: &What, answer: &Answer) -> Tried<Url> {
     let missing = || what.failure(Kind::Invalid, "the registry does not say where to upload to");
     let location = text(&answer.headers, LOCATION).ok_or_else(missing)?;
-    answer.url.join(location).map_err(|_| missing())
+    let url = answer.url.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(missing)
 }

@@ -59,4 +59,20 @@ mod tests {
         }
         assert_eq!(Quota::read(&HeaderMap::new()), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_read(limit in "[ -~]{0,30}", remaining in "[0-9]{0,21};w=[0-9]{0,21}") {
+            if let Some(quota) = read(&limit, &remaining) {
+                proptest::prop_assert!(remaining.starts_with(&quota.remaining.to_string()) || remaining.starts_with('0'));
+            }
+        }
+
+        #[test]
+        fn quotas_are_read_back(limit: u64, remaining: u64, seconds: u64) {
+            let quota = Quota { limit, remaining, window: Duration::from_secs(seconds) };
+            let text = |number: u64| format!("{number};w={seconds}");
+            proptest::prop_assert_eq!(read(&text(limit), &text(remaining)), Some(quota));
+        }
+    }
 }

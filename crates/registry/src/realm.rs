@@ -2,10 +2,6 @@
 
 use url::{Host, Url};
 
-/// Labels that stand between a country and a name that anyone can register there.
-const SHARED_SECOND_LEVEL: [&str; 14] =
-    ["ac", "co", "com", "edu", "gob", "gov", "go", "mil", "ne", "net", "nom", "or", "org", "gouv"];
-
 /// Whether two URLs have the same scheme, host and port.
 pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
@@ -23,29 +19,17 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether a registry's credentials may be sent to a token realm: both are the same host, or share the domain that
-/// somebody registered. Without a list of public suffixes that is the last two labels of hosts with at least three,
-/// and three of four under suffixes like `co.uk`. Docker Hub's pair passes by the same rule.
+/// Whether a registry's credentials may be sent to a token realm: both are the same host, or below the same name that
+/// somebody registered (publicsuffix.org), as `registry.gitlab.com` and `gitlab.com` are. Addresses have to be equal.
 pub(crate) fn may_receive_credentials(registry: &Url, realm: &Url) -> bool {
     match (registry.host(), realm.host()) {
         (Some(Host::Domain(registry)), Some(Host::Domain(realm))) => {
-            registry == realm
-                || matches!((domain(registry), domain(realm)), (Some(ours), Some(theirs)) if ours == theirs)
+            let registered = psl::domain_str(registry);
+            registry == realm || registered.is_some() && registered == psl::domain_str(realm)
         }
         (Some(registry), Some(realm)) => registry == realm,
         _ => false,
     }
-}
-
-/// The registrable domain of a host that has more labels than that.
-fn domain(host: &str) -> Option<Vec<&str>> {
-    let labels: Vec<&str> = host.split('.').collect();
-    let country = labels.last()?.len() == 2;
-    let keep = match labels.iter().rev().nth(1) {
-        Some(second) if country && SHARED_SECOND_LEVEL.contains(second) => 3,
-        _ => 2,
-    };
-    (labels.len() > keep).then(|| labels[labels.len() - keep..].to_vec())
 }
 
 #[cfg(test)]
@@ -65,14 +49,18 @@ mod tests {
             ("docker.elastic.co", "docker-auth.elastic.co"),
             ("registry.shop.co.uk", "auth.shop.co.uk"),
             ("127.0.0.1:5000", "127.0.0.1:5001"),
+            ("registry.gitlab.com", "gitlab.com"),
+            ("example.com", "auth.example.com"),
+            ("registry.cn-hangzhou.aliyuncs.com", "dockerauth.cn-hangzhou.aliyuncs.com"),
         ] {
             assert!(may_receive_credentials(&url(registry), &url(realm)), "{registry} {realm}");
         }
         for (registry, realm) in [
             ("quay.io", "evil.io"),
             ("quay.io", "auth.quay.io.evil.com"),
-            ("registry.example.com", "example.com"),
-            ("example.com", "auth.example.com"),
+            ("mine.github.io", "yours.github.io"),
+            ("github.io", "yours.github.io"),
+            ("localhost", "x.localhost"),
             ("good.co.uk", "evil.co.uk"),
             ("registry.good.com.cn", "registry.evil.com.cn"),
             ("10.0.0.1", "11.0.0.1"),

@@ -2,25 +2,29 @@
 //! Referrers" and "Referrers Tag Schema").
 
 use ferry_oci::{
-    Content, Descriptor, Digest, ErrorCode, Reference, fallback_tag, media_type, referrers_index,
+    Content, Descriptor, Digest, ErrorCode, MAX_MANIFEST_SIZE, Reference, fallback_tag, media_type,
+    referrers_index,
 };
-use ferry_store::{Cursor, Kind, Page, PageRequest, Result};
+use ferry_store::{Kind, Page, PageRequest, Result};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::{Failure, Tried};
 use crate::list::{MAX_LISTING, next_query, read_json};
+use crate::position::Position;
 use crate::read::RemoteRepository;
 use crate::request::{Request, text};
 
 /// Says which filters the registry has applied.
 const FILTERS_APPLIED: &str = "oci-filters-applied";
 
-/// Entries are read one by one: one that cannot be verified must not hide the others.
+/// Entries are read one by one: one that cannot be verified must not hide the others, and nothing is built of it.
 #[derive(Deserialize)]
-struct Index {
-    manifests: Option<Vec<Value>>,
+struct Index<'a> {
+    #[serde(borrow)]
+    manifests: Option<Vec<&'a RawValue>>,
 }
 
 /// Some of the referrers, as the registry sent them.
@@ -40,15 +44,6 @@ pub(crate) enum Change {
     Remove(Digest),
 }
 
-/// A position in a listing whose pages are as large as the registry likes: items to pass over, then the query of its
-/// page.
-fn position(after: Option<&Cursor>) -> (usize, Option<&str>) {
-    let Some((skip, query)) = after.and_then(|cursor| cursor.as_str().split_once('?')) else {
-        return (0, None);
-    };
-    (skip.parse().unwrap_or(0), Some(query).filter(|query| !query.is_empty()))
-}
-
 impl RemoteRepository {
     pub(crate) async fn list_referrers(
         &self,
@@ -56,7 +51,9 @@ impl RemoteRepository {
         artifact_type: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<Descriptor>> {
-        let (skip, query) = position(page.after.as_ref());
+        let what = self.what("list referrers", subject);
+        let from = Position::read(page.after.as_ref());
+        let (skip, query) = (from.skip, from.at.as_deref());
         let listing = match self.api_listing(subject, artifact_type, query).await? {
             Some(listing) => listing,
             None => self.tag_listing(subject).await?,
@@ -69,14 +66,13 @@ impl RemoteRepository {
         let whole = items.len();
         items.truncate(page.limit.unwrap_or(whole));
         let next = if items.len() < whole && !items.is_empty() {
-            Some(format!("{}?{}", skip + items.len(), query.unwrap_or_default()))
+            Some((skip.saturating_add(items.len()), query.unwrap_or_default()))
         } else {
-            listing
-                .next
-                .filter(|next| items.len() == whole && Some(next.as_str()) != query)
-                .map(|next| format!("0?{next}"))
+            let moves_on = |next: &&str| items.len() == whole && Some(*next) != query;
+            listing.next.as_deref().filter(moves_on).map(|next| (0, next))
         };
-        Ok(Page { items, next: next.map(Cursor::after) })
+        let next = next.map(|(skip, query)| from.next(&what, items.len(), skip, query)).transpose()?;
+        Ok(Page { items, next })
     }
 
     /// A page of the API; `None` if the registry does not have it, which is remembered.
@@ -98,7 +94,7 @@ impl RemoteRepository {
             (None, None) => {}
         }
         let request = Request::list(self.what("list referrers", subject), url, self.access());
-        let answer = match self.host.call(&request, MAX_LISTING).await {
+        let answer = match self.host.call(&request, MAX_MANIFEST_SIZE).await {
             Ok(answer) => answer,
             Err(failure) if is_absent(&failure) => {
                 // A repository that does not exist says nothing about the API.
@@ -109,9 +105,9 @@ impl RemoteRepository {
             }
             Err(failure) => return Err(failure),
         };
-        let index: Index = read_json(&request.what, &answer)?;
+        let index: Index<'_> = read_json(&request.what, &answer)?;
         let entries = index.manifests.unwrap_or_default().into_iter();
-        let items = entries.filter_map(|entry| serde_json::from_value(entry).ok()).collect();
+        let items = entries.filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect();
         let filtered = text(&answer.headers, FILTERS_APPLIED)
             .is_some_and(|applied| applied.split(',').any(|filter| filter.trim() == "artifactType"));
         Ok(Some(Listing { items, filtered, next: next_query(&answer.headers).map(str::to_owned) }))
@@ -205,12 +201,5 @@ mod tests {
         assert_eq!(changed(more.as_bytes(), &added), None, "it is there");
         assert_eq!(changed(more.as_bytes(), &Change::Remove(two)).unwrap(), index);
         assert_eq!(changed(index.as_bytes(), &Change::Remove(two)), None, "it is not there");
-    }
-
-    #[test]
-    fn positions_are_read_back() {
-        assert_eq!(position(None), (0, None));
-        assert_eq!(position(Some(&Cursor::after("3?"))), (3, None));
-        assert_eq!(position(Some(&Cursor::after("0?n=1&last=a?b"))), (0, Some("n=1&last=a?b")));
     }
 }

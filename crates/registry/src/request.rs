@@ -4,7 +4,7 @@ use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::access::Access;
@@ -90,9 +90,13 @@ pub(crate) fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// The length that a message announces.
+/// The length that a message announces; two that differ are none.
 pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
-    text(headers, CONTENT_LENGTH)?.parse().ok()
+    let mut all = headers.get_all(CONTENT_LENGTH).iter();
+    let first = all.next()?;
+    let length = first.to_str().ok()?.trim();
+    let plain = all.all(|other| other == first) && length.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| length.parse().ok()).flatten()
 }
 
 /// Refuses content that somebody encoded on the way: its bytes are not those that the digest is of.
@@ -105,14 +109,40 @@ pub(crate) fn plain(what: &What, headers: &HeaderMap) -> Tried<()> {
     }
 }
 
-/// The next piece of a body; `None` at its end.
-pub(crate) async fn piece(what: &What, response: &mut Response, idle: Duration) -> Tried<Option<Bytes>> {
-    match timeout(idle, response.chunk()).await {
-        Ok(Ok(piece)) => Ok(piece),
-        Ok(Err(error)) => Err(broken(what, &host(response.url()), &error)),
-        Err(_) => {
-            let from = host(response.url());
-            Err(what.failure(Kind::Stalled, format!("{from} sent nothing for {} s", idle.as_secs_f32())))
+/// A body may be late by so many times the idle time-out in all,
+pub(crate) const GRACE: u32 = 4;
+/// and else brings at least so many bytes in a second: one that trickles would hold us for days.
+pub(crate) const LEAST: u32 = 1024;
+
+/// A body that is read whole.
+struct Whole<'a> {
+    response: &'a mut Response,
+    idle: Duration,
+    begun: Instant,
+    received: Vec<u8>,
+}
+
+impl<'a> Whole<'a> {
+    fn new(response: &'a mut Response, idle: Duration) -> Self {
+        Self { response, idle, begun: Instant::now(), received: Vec::new() }
+    }
+
+    /// How long the next piece is waited for.
+    fn patience(&self) -> Duration {
+        let earned = Duration::from_secs(self.received.len() as u64) / LEAST;
+        (self.idle * GRACE + earned).saturating_sub(self.begun.elapsed()).min(self.idle)
+    }
+
+    /// The next piece of the body; `None` at its end.
+    async fn piece(&mut self, what: &What) -> Tried<Option<Bytes>> {
+        match timeout(self.patience(), self.response.chunk()).await {
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(error)) => Err(broken(what, &host(self.response.url()), &error)),
+            Err(_) => {
+                let (from, waited) = (host(self.response.url()), self.begun.elapsed().as_secs_f32());
+                let detail = format!("{from} sent {} bytes in {waited:.1} s", self.received.len());
+                Err(what.failure(Kind::Stalled, detail))
+            }
         }
     }
 }
@@ -124,30 +154,28 @@ pub(crate) async fn collect(
     limit: u64,
     idle: Duration,
 ) -> Tried<Answer> {
-    let mut body = Vec::new();
-    while let Some(bytes) = piece(what, &mut response, idle).await? {
-        if (body.len() + bytes.len()) as u64 > limit {
+    let mut body = Whole::new(&mut response, idle);
+    while let Some(bytes) = body.piece(what).await? {
+        if (body.received.len() + bytes.len()) as u64 > limit {
             return Err(what.failure(Kind::Invalid, format!("the answer is longer than {limit} bytes")));
         }
-        body.extend_from_slice(&bytes);
+        body.received.extend_from_slice(&bytes);
     }
-    Ok(Answer {
-        status: response.status(),
-        headers: response.headers().clone(),
-        url: response.url().clone(),
-        body: body.into(),
-    })
+    let body = body.received.into();
+    let (status, url) = (response.status(), response.url().clone());
+    Ok(Answer { status, url, body, headers: std::mem::take(response.headers_mut()) })
 }
 
 /// Reads as much of an error body as may hold a message; a body that breaks off is as good as none.
 pub(crate) async fn error_body(what: &What, response: &mut Response, idle: Duration) -> Vec<u8> {
     const LIMIT: usize = 64 * 1024;
-    let mut body = Vec::new();
-    while let Ok(Some(bytes)) = piece(what, response, idle).await {
-        body.extend_from_slice(&bytes[..bytes.len().min(LIMIT - body.len())]);
-        if body.len() == LIMIT {
+    let mut body = Whole::new(response, idle);
+    while let Ok(Some(bytes)) = body.piece(what).await {
+        let room = LIMIT - body.received.len();
+        body.received.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if body.received.len() == LIMIT {
             break;
         }
     }
-    body
+    body.received
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ferry_store::{Error, Kind};
+use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
 use crate::{Habit, Network, Secret};
@@ -50,7 +51,8 @@ pub enum TlsVersion {
 /// Which proxy is asked for which URL. A registry on loopback is never asked through one.
 ///
 /// A proxy looks up names itself (except `socks5:`, where we do), so what a registry refers to is then checked by its
-/// name and not by its address: literal addresses, and names that only mean something locally, are refused.
+/// name and not by its address: literal addresses that are not public, and names that only mean something locally, are
+/// refused.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
     /// For `http:` URLs.
@@ -60,6 +62,23 @@ pub struct Proxies {
     /// Hosts that are asked directly, as in the environment variable `NO_PROXY`: names with all below them, addresses,
     /// networks; `*` for all.
     pub except: String,
+}
+
+/// This machine is never looked for behind a proxy.
+const ITSELF: &str = "localhost,127.0.0.0/8,::1";
+
+impl Proxies {
+    /// What is asked directly.
+    pub(crate) fn excepted(&self) -> String {
+        format!("{},{ITSELF}", self.except)
+    }
+
+    /// Tells which proxy a URL goes to.
+    pub(crate) fn matcher(&self) -> Matcher {
+        let url =
+            |proxy: &Option<ProxyUrl>| proxy.as_ref().map(|proxy| proxy.0.to_string()).unwrap_or_default();
+        Matcher::builder().http(url(&self.http)).https(url(&self.https)).no(self.excepted()).build()
+    }
 }
 
 /// Where a proxy is: `http:`, `https:`, `socks5:` or `socks5h:`, maybe with user and password.

@@ -10,12 +10,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::tls::Version;
 use reqwest::{Body, Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, Response, redirect};
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{trace, warn};
 use url::{Host, Url};
 
 use crate::ClientOptions;
 use crate::address::{Guard, Refused};
-use crate::error::{Tried, What, broken};
+use crate::error::{Tried, What, broken, refused_address};
 use crate::realm::{is_loopback, same_origin};
 use crate::site::{Proxies, Site, Tls, TlsVersion};
 
@@ -115,7 +115,21 @@ impl Transport {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         *request.body_mut() = Some(body);
-        client.execute(request).await.map_err(|e| broken(hop.what, &host(hop.url), &e))
+        let answer = client.execute(request).await;
+        let status = answer.as_ref().map(|response| response.status().as_u16()).ok();
+        // The query may hold a signature.
+        trace!(method = %hop.method, host = host(hop.url), path = hop.url.path(), status, "request");
+        answer.map_err(|e| broken(hop.what, &self.way_to(hop.url), &e))
+    }
+
+    /// The host of a URL, and the proxy on the way there: it may be the proxy that does not answer.
+    fn way_to(&self, url: &Url) -> String {
+        let Proxies { http, https, .. } = &self.site.proxies;
+        let proxy = if url.scheme() == "https" { https } else { http };
+        match proxy.as_ref().filter(|_| !is_loopback(url)) {
+            Some(proxy) => format!("{} (proxy {proxy})", host(url)),
+            None => host(url),
+        }
     }
 
     /// The connections for a URL, unless it must not be visited at all.
@@ -142,7 +156,7 @@ impl Transport {
         };
         match literal {
             Some(address) if !self.guard.permits(address) => {
-                refuse(Refused { host: host(url), address }.to_string())
+                Err(refused_address(hop.what, Refused { host: host(url), address }))
             }
             None if self.guard.leaves_to_proxy(url) && is_local_name(url) => {
                 let detail = "a name that a proxy must not be asked for; except it from the proxy, and allow its network";
@@ -263,11 +277,8 @@ fn basics(options: &ClientOptions, site: &Site) -> Result<ClientBuilder> {
     through(builder, &site.proxies)
 }
 
-/// This machine is never looked for behind a proxy.
-const ITSELF: &str = "localhost,127.0.0.0/8,::1";
-
 fn through(mut builder: ClientBuilder, proxies: &Proxies) -> Result<ClientBuilder> {
-    let except = NoProxy::from_string(&format!("{},{ITSELF}", proxies.except));
+    let except = NoProxy::from_string(&proxies.excepted());
     if let Some(proxy) = &proxies.http {
         builder = builder.proxy(Proxy::http(proxy.url().clone()).map_err(failed)?.no_proxy(except.clone()));
     }

@@ -124,11 +124,15 @@ impl FileRepository {
         Ok(None)
     }
 
-    async fn put_bytes(&self, digest: Digest, bytes: Bytes) -> Result<()> {
+    /// Puts the bytes of a manifest in place. The lease goes along, for the work ends even if we are dropped.
+    async fn put_bytes(&self, digest: Digest, bytes: Bytes) -> Result<Lease> {
         let inner = Arc::clone(&self.inner);
         let temporary = inner.sessions.temporary().await;
-        blocking_io("push manifest", digest, move || inner.content.put(&temporary.path, &digest, &bytes))
-            .await
+        let lease = inner.lease(&digest).await;
+        blocking_io("push manifest", digest, move || {
+            inner.content.put(&temporary.path, &digest, &bytes).map(|()| lease)
+        })
+        .await
     }
 }
 
@@ -247,8 +251,7 @@ impl RepositoryMut for FileRepository {
         if let Some(missing) = self.lacking("push manifest", needed).await? {
             return Err(incomplete(manifest, &missing));
         }
-        let _lease = self.inner.lease(&digest).await;
-        self.put_bytes(digest, manifest.bytes().clone()).await?;
+        let _lease = self.put_bytes(digest, manifest.bytes().clone()).await?;
         let put = self.inner.catalog.put_manifest(&self.key, manifest, tag).await.map_err(failed)?;
         put.map_err(|missing| incomplete(manifest, &missing))?;
         Ok(Stored { subject_indexed: true })

@@ -135,17 +135,20 @@ impl Upload for FileUpload {
 
     async fn commit(mut self: Box<Self>, digest: &Digest) -> Result<()> {
         let held = self.take_held("commit upload")?;
-        // From before the file is in place until the catalog names it.
-        let _lease = self.inner.lease(digest).await;
+        // From before the file is in place until the catalog names it. It goes along to the thread that does the work, which
+        // ends even if we are dropped.
+        let lease = self.inner.lease(digest).await;
         let (inner, wanted) = (Arc::clone(&self.inner), *digest);
-        let sealed = blocking_io("commit upload", digest, move || held.seal(&inner.content, &wanted)).await;
-        let error = match sealed {
-            Ok(Ok(size)) => {
+        let sealed = blocking_io("commit upload", digest, move || {
+            held.seal(&inner.content, &wanted).map(|sealed| (sealed, lease))
+        });
+        let error = match sealed.await {
+            Ok((Ok(size), _lease)) => {
                 self.inner.sessions.forget(&self.id);
                 let linked = self.inner.catalog.link(&self.key, digest, size, Some(self.id.as_str())).await;
                 return linked.map_err(|e| catalog::error("commit upload", digest, e));
             }
-            Ok(Err(actual)) => {
+            Ok((Err(actual), _)) => {
                 let detail = format!("the bytes are {actual}");
                 Error::new(Kind::DigestMismatch, "commit upload", digest, detail)
             }

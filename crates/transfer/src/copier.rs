@@ -80,7 +80,16 @@ pub(crate) struct Run {
 }
 
 /// Content in a repository of a store, and how much was trusted when it was put there.
-pub(crate) type Key = (Arc<str>, Name, Digest, Trust);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) store: Arc<str>,
+    pub(crate) repository: Name,
+    pub(crate) digest: Digest,
+    /// The same bytes may be wanted as a manifest and as a blob: one of them is not the other.
+    pub(crate) is_manifest: bool,
+    pub(crate) trust: Trust,
+}
+
 pub(crate) type Landing = Result<Landed, Arc<Error>>;
 type SharedLanding = Shared<BoxFuture<'static, Landing>>;
 

@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::compare::{Compared, Sides, fetch_child};
-use crate::copier::{Landing, Run};
+use crate::copier::{Key, Landing, Run};
 use crate::flight::{Flight, Landed, Trust};
 use crate::plan::Degraded;
 
@@ -122,7 +122,8 @@ pub(crate) struct Limit(AtomicUsize);
 impl Limit {
     /// One more manifest at this depth; an error if it is one too many.
     pub(crate) fn admit(&self, manifest: &Manifest, depth: usize) -> Shared<()> {
-        if depth > MAX_DEPTH || self.0.fetch_add(1, Ordering::Relaxed) >= MAX_MANIFESTS {
+        let many = manifest.children().len() >= MAX_MANIFESTS;
+        if depth > MAX_DEPTH || many || self.0.fetch_add(1, Ordering::Relaxed) >= MAX_MANIFESTS {
             let detail = "the image is nested too deeply or has too many manifests";
             return Err(fail(Kind::Invalid, manifest.digest(), detail, Side::Source));
         }
@@ -220,8 +221,14 @@ impl Image {
     /// Brings one piece of content to the target, once for all images of the run that want it there.
     async fn bring(self: Arc<Self>, descriptor: Descriptor, depth: usize) -> Shared<()> {
         let place = &self.target_place;
-        let key = (Arc::clone(&place.id), place.repository.clone(), descriptor.digest, self.trust);
         let is_manifest = media_type::is_manifest(&descriptor.media_type);
+        let key = Key {
+            store: Arc::clone(&place.id),
+            repository: place.repository.clone(),
+            digest: descriptor.digest,
+            is_manifest,
+            trust: self.trust,
+        };
         let me = Arc::clone(&self);
         let (first, landed) = self
             .run

@@ -9,6 +9,7 @@ use ferry_policy::degrade::Degradations;
 use ferry_store::{Error, Kind, Repository, Side};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 
 use crate::compare::fetch_child;
 use crate::graph::{ENTRIES, Limit, Shared, fail};
@@ -56,6 +57,8 @@ struct Planner {
 
 #[derive(Default)]
 struct Work {
+    /// What became of a child, however many indexes name it.
+    children: HashMap<Digest, Arc<OnceCell<Descriptor>>>,
     made: HashMap<Digest, Manifest>,
     bytes: usize,
     applied: Degradations,
@@ -87,9 +90,14 @@ impl Planner {
     }
 
     async fn rewrite_child(self: Arc<Self>, child: Descriptor, depth: usize) -> Shared<(Digest, Descriptor)> {
-        let manifest = fetch_child(&*self.source, &child).await?;
-        let new = self.rewrite(manifest, depth + 1).await?;
-        Ok((child.digest, Descriptor::new(new.media_type(), new.digest(), new.bytes().len() as u64)))
+        let once = Arc::clone(self.work().children.entry(child.digest).or_default());
+        let make = || async {
+            let manifest = fetch_child(&*self.source, &child).await?;
+            let new = Arc::clone(&self).rewrite(manifest, depth + 1).await?;
+            Ok(Descriptor::new(new.media_type(), new.digest(), new.bytes().len() as u64))
+        };
+        let new: Shared<&Descriptor> = once.get_or_try_init(make).await;
+        Ok((child.digest, new?.clone()))
     }
 
     fn keep(&self, new: &Manifest, applied: Degradations) -> Shared<()> {

@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use ferry_oci::Registry;
 use ferry_policy::profile::Choice;
 use ferry_registry::{Habit, Proxies, ProxyUrl, Secret, Site, Tls};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Loaded;
 use super::schema::{Account, MirrorPlace, RegistryConfig, TlsConfig, UploadConfig, Which};
@@ -60,6 +62,9 @@ impl Registries {
             if !accounts.is_empty() {
                 registries.accounts.insert(registry.clone(), accounts);
             }
+            if config.mirrors.iter().any(|mirror| mirror.value.registry == *registry) {
+                bail!("{}: mirrors: a registry is no mirror of itself", within());
+            }
             if let Some(profile) = &config.profile {
                 registries.profiles.insert(registry.clone(), profile.value);
             }
@@ -97,7 +102,7 @@ fn site(
     };
     let proxies = match &config.proxy {
         None => usual.proxies.clone(),
-        Some(Proxy::None) => Proxies::default(),
+        Some(Proxy::None) => Proxies { except: usual.proxies.except.clone(), ..Proxies::default() },
         Some(Proxy::Url(url)) => both(url.parse()?, &usual.proxies),
         Some(Proxy::From(source)) => {
             let url = fetch_now(loaded, source, environment).context("proxy")?;
@@ -130,20 +135,35 @@ fn read_tls(loaded: &Loaded, config: &TlsConfig, usual: &Tls) -> anyhow::Result<
     };
     let mut roots = usual.roots.clone();
     for path in &config.ca.0 {
-        roots.push(read(path).context("ca")?);
+        let pem = read(path).context("ca")?;
+        certificates(&pem).with_context(|| format!("ca: {}", path.display()))?;
+        roots.push(pem);
     }
     let identity = match (&config.certificate, &config.key) {
         (None, None) => usual.identity.clone(),
         (Some(certificate), Some(key)) => {
             let mut pem = read(key).context("key")?;
+            let unreadable = || format!("key: {}: it is no private key in PEM", key.display());
+            PrivateKeyDer::from_pem_slice(&pem).ok().with_context(unreadable)?;
+            let own = read(certificate).context("certificate")?;
+            certificates(&own).with_context(|| format!("certificate: {}", certificate.display()))?;
             pem.push(b'\n');
-            pem.extend(read(certificate).context("certificate")?);
+            pem.extend(own);
             Some(Secret::new(String::from_utf8(pem).ok().context("certificate and key are PEM files")?))
         }
         _ => bail!("certificate and key go together"),
     };
     let oldest = config.min_version.as_ref().map(|version| version.value.0).or(usual.oldest);
-    Ok(Tls { roots, identity, oldest, accept_any: config.insecure || usual.accept_any })
+    Ok(Tls { roots, identity, oldest, accept_any: config.insecure.unwrap_or(usual.accept_any) })
+}
+
+/// Refuses what is no list of certificates.
+fn certificates(pem: &[u8]) -> anyhow::Result<()> {
+    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(()),
+        _ => bail!("it holds no certificate in PEM"),
+    }
 }
 
 /// The account, with the paths of files as they are from here.

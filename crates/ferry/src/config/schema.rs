@@ -189,8 +189,8 @@ pub(crate) struct TlsConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) min_version: Option<Parsed<MinVersion>>,
     /// Take any certificate for good. Whoever is in between can then read and change everything.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) insecure: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) insecure: Option<bool>,
 }
 
 fn is_none<T>(list: &OneOrMore<T>) -> bool {

@@ -157,6 +157,12 @@ pub(super) fn keeper(path: &Path, registry: &Registry) -> anyhow::Result<Kept> {
     Ok(file.helper(&spellings(registry)).map_or(Kept::InFile, |name| Kept::ByHelper(name.to_owned())))
 }
 
+/// Whether the file has a login to `registry`.
+pub(super) fn knows(path: &Path, registry: &Registry) -> anyhow::Result<bool> {
+    let file = AuthFile::parse(&read(path)?).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+    Ok(file.find(registry, None).is_some())
+}
+
 /// Writes a login into the file; everything else in it stays as it is. `None` only notes that a helper has the login, as
 /// docker does.
 pub(super) fn write(path: &Path, registry: &Registry, login: Option<(&str, &Secret)>) -> anyhow::Result<()> {

@@ -52,8 +52,13 @@ impl Logins {
     /// A key file is itself the password (cloud.google.com, "Configure authentication to Artifact Registry").
     async fn google_key(&self, path: &str, registry: &Registry) -> Result<Credential> {
         let key = tokio::fs::read_to_string(path).await;
-        let key =
-            key.map_err(|e| failed(registry, format!("GOOGLE_APPLICATION_CREDENTIALS: {path}: {e}")))?;
+        let wrong =
+            |detail: &str| failed(registry, format!("GOOGLE_APPLICATION_CREDENTIALS: {path}: {detail}"));
+        let key = key.map_err(|e| wrong(&e.to_string()))?;
+        let kind = serde_json::from_str::<serde_json::Value>(&key).ok();
+        if kind.is_none_or(|key| key["type"] != "service_account") {
+            return Err(wrong("it is no key of a service account, and nothing else can be a password"));
+        }
         Ok(Credential::Password { username: "_json_key".to_owned(), password: Secret::new(key) })
     }
 

@@ -47,6 +47,15 @@ pub(crate) async fn log_in(
             println!("logged in to {registry}; the password is kept unencrypted in {}", file.display());
         }
     }
+    for other in environment.auth_files().iter().take_while(|other| **other != file) {
+        if auth_file::knows(other, &registry)? {
+            let path = other.display();
+            eprintln!(
+                "warning: {path} has a login to {registry} too, and is looked at first; \
+                 to remove it: ferry logout --authfile {path} {registry}"
+            );
+        }
+    }
     if asked == Login::NotAsked {
         eprintln!("warning: {registry} lets everyone in, so the password could not be tried");
     }

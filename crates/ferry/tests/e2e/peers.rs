@@ -132,7 +132,7 @@ async fn with_the_credentials_of_docker_login() {
     let target = format!("{}/team/app", private.host());
     let refused = ferry.run(&["copy", &source, &target]).await;
     assert_eq!(refused.code, Some(4), "{refused:?}");
-    assert!(refused.err.contains(&format!("docker login {}", private.host())), "{refused:?}");
+    assert!(refused.err.contains(&format!("ferry login {}", private.host())), "{refused:?}");
     // ferry:secret
     let config = format!(r#"{{"auths": {{"{}": {{"auth": "ZmVycnk6c2VjcmV0"}}}}}}"#, private.host());
     std::fs::create_dir(ferry.path(".docker")).unwrap();

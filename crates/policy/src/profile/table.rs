@@ -95,6 +95,8 @@ pub(super) static PROFILES: [Profile; 17] = [
             "*.dkr.ecr.*.amazonaws.com",
             "*.dkr.ecr-fips.*.amazonaws.com",
             "*.dkr.ecr.*.amazonaws.com.cn",
+            "*.dkr-ecr.*.on.aws",
+            "*.dkr-ecr-fips.*.on.aws",
         ],
         ..BASE
     },

@@ -61,6 +61,10 @@ async fn what_a_cloud_refuses_is_said_without_secrets() {
     let quay = "quay.io".parse().unwrap();
     let other = clouds().account(&Cloud::Aws(keys(url(&fake))), &quay, SystemTime::now()).await.unwrap_err();
     assert_eq!(other.kind(), Kind::Invalid);
+    for cloud in [Cloud::Google(Some(url(&fake))), Cloud::Azure(Some(url(&fake)))] {
+        let stranger = clouds().account(&cloud, &quay, SystemTime::now()).await.unwrap_err();
+        assert_eq!(stranger.kind(), Kind::Invalid, "a token is not for just anybody");
+    }
     let garbled = Fake::start(|_| Reply::new(200).body(r#"{"authorizationData":"hunter2"}"#)).await;
     let unread = clouds().account(&Cloud::Aws(keys(url(&garbled))), &registry, SystemTime::now()).await;
     for error in [error, other, unread.unwrap_err()] {

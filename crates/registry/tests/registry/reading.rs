@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ferry_oci::{Digest, MAX_MANIFEST_SIZE, Reference, media_type};
 use ferry_registry::{Anonymous, ClientOptions};
-use ferry_store::{ByteRange, Cursor, Kind, PageRequest};
+use ferry_store::{ByteRange, Kind, PageRequest};
 use futures_util::StreamExt;
 use http::Method;
 
@@ -243,7 +243,6 @@ async fn a_page_is_asked_for_on_our_own_url() {
     .await;
     let repository = reader(&anonymous(&fake.registry()));
     let first = repository.tags(PageRequest { after: None, limit: Some(2) }).await.unwrap();
-    assert_eq!(first.next, Some(Cursor::after("b")));
     let second = repository.tags(PageRequest { after: first.next, limit: Some(2) }).await.unwrap();
     assert!(second.next.is_none() && second.items.len() == 1);
     assert_eq!(fake.lines(), ["GET /v2/team/app/tags/list?n=2", "GET /v2/team/app/tags/list?n=2&last=b"]);

@@ -1,11 +1,18 @@
 //! Conditions that several statements have in common, about a row `r` of `links` or `manifests`.
 
-/// That a manifest of the same repository names it. The order of the join is told, since without statistics SQLite may
-/// begin with all manifests of the repository.
+/// That a manifest of the same repository names it.
+///
+/// What few repositories have is looked up among the manifests that name it; what many have, such as a base layer, among
+/// the manifests of this repository: the other way round the work would grow with the square of the repositories. The
+/// order of the joins is told, since SQLite has no statistics to choose by.
 macro_rules! named {
     () => {
-        "EXISTS (SELECT 1 FROM edges AS e CROSS JOIN manifests AS p
-                 WHERE e.digest = r.digest AND p.scope = r.scope AND p.name = r.name AND p.digest = e.manifest)"
+        "CASE WHEN (SELECT c.links + c.manifests FROM contents AS c WHERE c.digest = r.digest) < 50
+         THEN EXISTS (SELECT 1 FROM edges AS e CROSS JOIN manifests AS p
+                      WHERE e.digest = r.digest AND p.scope = r.scope AND p.name = r.name AND p.digest = e.manifest)
+         ELSE EXISTS (SELECT 1 FROM manifests AS p CROSS JOIN edges AS e
+                      WHERE p.scope = r.scope AND p.name = r.name AND e.manifest = p.digest AND e.digest = r.digest)
+         END"
     };
 }
 

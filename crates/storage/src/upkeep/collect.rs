@@ -22,7 +22,8 @@ pub struct CollectOptions {
     /// Instead of [`crate::StorageOptions::grace`].
     pub grace: Option<Duration>,
     /// Removes manifests that no tag leads to, neither as a child nor as a referrer of what it points at, once they were
-    /// neither tagged nor pushed nor read for so long. `None` keeps them all.
+    /// neither tagged nor pushed nor read for so long; it should be longer than a push of an index takes, which brings the
+    /// children first. `None` keeps them all.
     pub untagged_older_than: Option<Duration>,
     /// Whether to look through the directories for files that the catalog does not know. Only a kill or a failing disk
     /// leaves such, and looking takes as long as there are files.

@@ -14,15 +14,19 @@ impl Storage {
     /// Keeps the storage in order until `stop` is cancelled: gives up old uploads, collects, and evicts down to
     /// [`crate::StorageOptions::size_limit`], at once and then `every` so often after the last time was done.
     ///
-    /// What fails is logged and tried again the next time.
+    /// What fails is logged and tried again the next time. At the end the last uses that are still in memory are written
+    /// down; whoever does not wait for that loses an hour of them.
     pub async fn upkeep(&self, stop: CancellationToken, every: Duration) {
         let mut looked = None;
         loop {
             self.round(&stop, &mut looked).await;
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = tokio::time::sleep(every) => {}
             }
+        }
+        if let Err(error) = self.inner.record_uses().await {
+            warn!(%error, "the last uses are forgotten");
         }
     }
 

@@ -69,7 +69,7 @@ impl Client {
     }
 
     fn any_tag(&mut self) -> String {
-        format!("t{}", self.random.random_range(0..6))
+        format!("t{}", self.random.random_range(0..30))
     }
 
     fn any_manifest(&mut self) -> Option<Manifest> {

@@ -7,6 +7,7 @@ mod concurrency;
 mod evict;
 mod fixtures;
 mod hints;
+mod races;
 mod reopen;
 mod staging;
 mod torn;

@@ -115,6 +115,33 @@ async fn what_another_repository_or_scope_has_stays() {
     assert_whole(&*repo, &by_tag("v1")).await;
 }
 
+/// What many repositories have is looked up in another way.
+#[tokio::test]
+async fn a_blob_of_many_repositories() {
+    let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let storage = open_at(directory.path(), &time).await;
+    let base = bytes("base", 4000);
+    let digest = Digest::sha256(&base);
+    for n in 0..60 {
+        let repo = writer(&storage, &format!("app/{n}"));
+        let expect = ferry_store::Expect { mount: ferry_store::Mount::Anywhere, ..no_mount(Some(digest)) };
+        if let ferry_store::Begun::Upload(mut upload) = repo.begin(expect).await.unwrap() {
+            upload.write(base.clone()).await.unwrap();
+            upload.commit(&digest).await.unwrap();
+        }
+        if n % 3 == 0 {
+            repo.put_manifest(&image(std::slice::from_ref(&base)), Some(&tag("v1"))).await.unwrap();
+        }
+    }
+    time.pass(DAY);
+    let collected = collect(&storage).await;
+    assert_eq!((collected.links, collected.blobs), (40, 0));
+    for n in 0..60 {
+        let repo = writer(&storage, &format!("app/{n}"));
+        assert_eq!(repo.stat(&digest).await.unwrap().is_some(), n % 3 == 0);
+    }
+}
+
 #[tokio::test]
 async fn a_reader_reads_to_the_end() {
     let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());

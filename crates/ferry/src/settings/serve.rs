@@ -1,0 +1,153 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
+
+use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
+use crate::config::Loaded;
+
+/// What `ferry serve` shall do.
+#[derive(Debug)]
+pub(crate) struct Serve {
+    pub(crate) storage: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) options: StorageOptions,
+    /// How often the storage is put in order.
+    pub(crate) upkeep_every: Duration,
+}
+
+/// Where to listen if nobody says.
+const LISTEN: &str = "127.0.0.1:5000";
+
+impl Serve {
+    /// What is not typed is as configured.
+    pub(crate) fn new(typed: ServeArguments, loaded: &Loaded) -> anyhow::Result<Self> {
+        let configured = loaded.config.serve.clone().unwrap_or_default();
+        let storage = directory(typed.storage, loaded)?;
+        let mut options = storage_options(loaded);
+        options.size_limit = typed.size_limit.map(|limit| limit.as_u64()).or(options.size_limit);
+        options.evict_hosted |= typed.evict_pushed;
+        options.untagged_older_than = typed.untagged_older_than.or(options.untagged_older_than);
+        let upkeep_every = configured.upkeep_every.map_or(UPKEEP_EVERY, |every| every.value.0);
+        let open = typed.open || configured.open;
+        let listen = match (typed.listen, configured.listen) {
+            (Some(listen), _) => listening(&listen, ("--listen", "add --open"), open)?,
+            (None, Some(listen)) => listening(&listen, (&in_file(loaded), "write open: true"), open)?,
+            (None, None) => listening(LISTEN, ("--listen", "add --open"), open)?,
+        };
+        Ok(Self { storage, listen, options, upkeep_every })
+    }
+
+    /// Checks what is configured.
+    pub(crate) fn check(loaded: &Loaded) -> anyhow::Result<()> {
+        let configured = loaded.config.serve.clone().unwrap_or_default();
+        let listen = configured.listen.as_deref().unwrap_or(LISTEN);
+        listening(listen, (&in_file(loaded), "write open: true"), configured.open).map(|_| ())
+    }
+}
+
+/// How often the storage is put in order if nobody says.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// The directory that holds the images.
+fn directory(typed: Option<PathBuf>, loaded: &Loaded) -> anyhow::Result<PathBuf> {
+    let configured = loaded.config.serve.as_ref().and_then(|serve| serve.storage.as_ref());
+    let directory = typed.or_else(|| configured.map(|path| loaded.resolve(path)));
+    directory.context("--storage DIR is needed: the directory that holds the images")
+}
+
+fn storage_options(loaded: &Loaded) -> StorageOptions {
+    let configured = loaded.config.serve.clone().unwrap_or_default();
+    let usual = StorageOptions::default();
+    StorageOptions {
+        size_limit: configured.size_limit.map(|limit| limit.value.as_u64()),
+        evict_hosted: configured.evict_pushed,
+        untagged_older_than: configured.untagged_older_than.map(|age| age.value.0),
+        upload_expiry: configured.upload_expiry.map_or(usual.upload_expiry, |age| age.value.0),
+        grace: configured.grace.map_or(usual.grace, |age| age.value.0),
+        ..usual
+    }
+}
+
+/// What `ferry storage` shall do, and where.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    pub(crate) storage: PathBuf,
+    pub(crate) options: StorageOptions,
+    pub(crate) output: Output,
+    pub(crate) task: Task,
+}
+
+/// What is done to a storage.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Check(CheckOptions),
+    Collect(CollectOptions),
+    Count,
+}
+
+impl Upkeep {
+    pub(crate) fn new(typed: StorageVerb, loaded: &Loaded) -> anyhow::Result<Self> {
+        let mut options = storage_options(loaded);
+        let (of, task) = match typed {
+            StorageVerb::Check(CheckArguments { of, repair, quick }) => {
+                let depth = if quick { Depth::Sizes } else { Depth::Digests };
+                (of, Task::Check(CheckOptions { depth, repair }))
+            }
+            StorageVerb::Gc(GcArguments { of, untagged_older_than, grace }) => {
+                let untagged_older_than = untagged_older_than.or(options.untagged_older_than);
+                options.grace = grace.unwrap_or(options.grace);
+                (of, Task::Collect(CollectOptions { grace, untagged_older_than, orphans: true }))
+            }
+            StorageVerb::Stats(StatsArguments { of }) => (of, Task::Count),
+        };
+        let storage = directory(of.storage, loaded)?;
+        if !storage.is_dir() {
+            bail!("{}: there is no such directory", storage.display());
+        }
+        Ok(Self { storage, options, output: of.output, task })
+    }
+}
+
+fn in_file(loaded: &Loaded) -> String {
+    format!("{}: serve: listen:", loaded.name())
+}
+
+fn listening(text: &str, (place, remedy): (&str, &str), open: bool) -> anyhow::Result<SocketAddr> {
+    let listen: SocketAddr = text.parse().with_context(|| {
+        format!("{place} {text}: write an address and a port, as in 127.0.0.1:5000 or [::1]:5000")
+    })?;
+    if !listen.ip().is_loopback() && !open {
+        bail!(
+            "{place} {listen}: others could reach this address, and push and delete without a password; \
+             {remedy} if that is meant, or listen on 127.0.0.1"
+        );
+    }
+    Ok(listen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_let_in_only_when_asked() {
+        let serve = |listen: &str, open| {
+            let (storage, listen) = (Some("d".into()), Some(listen.to_owned()));
+            let typed = ServeArguments {
+                storage,
+                listen,
+                open,
+                untagged_older_than: None,
+                size_limit: None,
+                evict_pushed: false,
+            };
+            Serve::new(typed, &Loaded::default())
+        };
+        assert!(serve("127.0.0.1:0", false).is_ok() && serve("[::1]:5000", false).is_ok());
+        assert!(serve("0.0.0.0:5000", false).is_err() && serve("0.0.0.0:5000", true).is_ok());
+        assert!(serve("localhost", true).is_err());
+    }
+}
