@@ -333,4 +333,17 @@ mod tests {
         drop(tokens.slot(&key("one more")));
         assert_eq!(tokens.slots.lock().unwrap().len(), 1);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_answer_is_read(body: Vec<u8>, word: String, life in proptest::option::of(proptest::num::i128::ANY)) {
+            let _ = token(&String::from_utf8_lossy(&body));
+            let life = life.map(|life| format!(r#","expires_in":{life}"#)).unwrap_or_default();
+            if let Ok(token) = token(&format!(r#"{{"token":{}{life}}}"#, serde_json::json!(word))) {
+                proptest::prop_assert!(token.secret.expose() == word && !word.is_empty());
+                let left = token.renew_at.saturating_duration_since(Instant::now());
+                proptest::prop_assert!(left <= Duration::from_secs(24 * 60 * 60));
+            }
+        }
+    }
 }
