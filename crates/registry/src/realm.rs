@@ -19,13 +19,23 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Domains below which each host is somebody else's registry, and gives its tokens itself (Azure/acr "AAD-OAuth";
+/// Artifact Registry and ECR documentation).
+const TENANTS: [&str; 5] = [".azurecr.io", ".azurecr.cn", ".azurecr.us", ".pkg.dev", ".amazonaws.com"];
+
+/// The name that somebody registered and that `host` is below (publicsuffix.org).
+fn registered(host: &str) -> Option<&str> {
+    let tenant = TENANTS.iter().any(|domain| host.ends_with(domain));
+    if tenant { Some(host) } else { psl::domain_str(host) }
+}
+
 /// Whether a registry's credentials may be sent to a token realm: both are the same host, or below the same name that
-/// somebody registered (publicsuffix.org), as `registry.gitlab.com` and `gitlab.com` are. Addresses have to be equal.
+/// somebody registered, as `registry.gitlab.com` and `gitlab.com` are. Addresses have to be equal.
 pub(crate) fn may_receive_credentials(registry: &Url, realm: &Url) -> bool {
     match (registry.host(), realm.host()) {
         (Some(Host::Domain(registry)), Some(Host::Domain(realm))) => {
-            let registered = psl::domain_str(registry);
-            registry == realm || registered.is_some() && registered == psl::domain_str(realm)
+            let ours = registered(registry);
+            registry == realm || ours.is_some() && ours == registered(realm)
         }
         (Some(registry), Some(realm)) => registry == realm,
         _ => false,
@@ -60,6 +70,9 @@ mod tests {
             ("quay.io", "auth.quay.io.evil.com"),
             ("mine.github.io", "yours.github.io"),
             ("github.io", "yours.github.io"),
+            ("mine.azurecr.io", "yours.azurecr.io"),
+            ("europe-docker.pkg.dev", "us-docker.pkg.dev"),
+            ("1.dkr.ecr.eu-west-1.amazonaws.com", "bucket.s3.amazonaws.com"),
             ("localhost", "x.localhost"),
             ("good.co.uk", "evil.co.uk"),
             ("registry.good.com.cn", "registry.evil.com.cn"),
