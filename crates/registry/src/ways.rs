@@ -17,6 +17,8 @@ use crate::request::text;
 const LEAST: &str = "oci-chunk-min-length";
 /// A connection that breaks under less than so much says nothing about how much a registry takes at once.
 const MUCH: u64 = 1 << 20;
+/// Adding up so little costs nothing to speak of.
+const LITTLE: u64 = 64 << 10;
 
 /// What was learnt of a registry.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct Ways {
     whole_below: AtomicU64,
     /// Some were.
     whole_works: AtomicBool,
+    /// One was said not to fit its digest, and it is not known whose fault that was.
+    doubt: AtomicBool,
     /// What came in more than one request did not come out right.
     in_one_request: AtomicBool,
     /// It does not say how much it has.
@@ -59,6 +63,7 @@ impl Ways {
             resumable_from,
             whole_below: AtomicU64::new(whole_below),
             whole_works: AtomicBool::default(),
+            doubt: AtomicBool::default(),
             in_one_request: AtomicBool::default(),
             own_count: AtomicBool::default(),
             least_chunk: AtomicU64::default(),
@@ -85,9 +90,11 @@ impl Ways {
     }
 
     /// Adds up what is sent, as long as it is not known whether one `PUT` will do: a registry that ignores its bytes says
-    /// that they do not fit their digest.
+    /// that they do not fit their digest. Adding up much costs time, so that is done only where there is doubt.
     pub(crate) fn proof(&self, way: Way, promise: Option<(Digest, u64)>) -> Option<Hasher> {
-        let (digest, _) = promise.filter(|_| way.habit == Habit::Whole && !self.whole_works.load(Relaxed))?;
+        let unknown = way.habit == Habit::Whole && !self.whole_works.load(Relaxed);
+        let (digest, _) =
+            promise.filter(|(_, size)| unknown && (*size <= LITTLE || self.doubt.load(Relaxed)))?;
         Some(Hasher::new(digest.algorithm()))
     }
 
@@ -117,6 +124,10 @@ impl Ways {
     /// Learns from a failure. Returns whether another way is left.
     pub(crate) fn objected(&self, deed: &Deed, failure: &Failure) -> bool {
         match (deed.way.habit, deed.promise) {
+            (Habit::Whole, Some(_)) if self.is_open_question(deed, failure) => {
+                self.doubt.store(true, Relaxed);
+                return true;
+            }
             (Habit::Whole, Some((digest, size))) => {
                 if let Some(below) = self.too_much(deed.sent == Some(digest), size, failure) {
                     self.whole_below.fetch_min(below, Relaxed);
@@ -132,6 +143,12 @@ impl Ways {
             _ => {}
         }
         self.way(deed.promise.map(|(_, size)| size)) != deed.way
+    }
+
+    /// Whether it cannot be told whose fault it was that the bytes did not fit. The next time they are added up.
+    fn is_open_question(&self, deed: &Deed, failure: &Failure) -> bool {
+        let unproved = deed.sent.is_none() && !self.whole_works.load(Relaxed);
+        failure.error.kind() == Kind::DigestMismatch && unproved
     }
 
     /// From which size on a registry that failed like this is not sent a blob in one `PUT`.
