@@ -29,7 +29,7 @@ use ferry_oci::{Digest, Malformed, Manifest, media_type};
 use ferry_store::{Error, Kind, Result};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection, SqlitePool, query_scalar};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection, SqlitePool, query_scalar};
 
 use crate::options::Clock;
 
@@ -68,6 +68,14 @@ impl Catalog {
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
+                .after_release(|conn, _| {
+                    Box::pin(async move {
+                        // Lets what was begun be rolled back. Where that failed too, as on a full disk, the connection
+                        // would believe for ever that it is in the middle of something.
+                        conn.ping().await?;
+                        Ok(!conn.is_in_transaction())
+                    })
+                })
         };
         let writer = pool().max_connections(1).connect_with(options.clone()).await;
         let writer = writer.map_err(|e| error("open catalog", path.display(), e))?;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use ferry_oci::{Algorithm, Digest};
 
 use crate::files::{remove_if_there, sync_directory};
+use crate::room::Room;
 
 /// Bytes in files named by their digest: `<algorithm>/<first two characters>/<all characters>`.
 ///
@@ -18,6 +19,7 @@ pub(crate) struct Content {
     damaged: PathBuf,
     /// Directories whose own entry is durable. Held while one is made, so that nobody relies on it earlier.
     durable: Mutex<HashSet<PathBuf>>,
+    room: Room,
 }
 
 impl Content {
@@ -26,7 +28,13 @@ impl Content {
             fs::create_dir_all(root.join(algorithm.as_str()))?;
         }
         sync_directory(&root)?;
-        Ok(Self { root, damaged, durable: Mutex::default() })
+        let room = Room::of(root.clone());
+        Ok(Self { root, damaged, durable: Mutex::default(), room })
+    }
+
+    /// The room that content may take.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     fn directory(&self, digest: &Digest) -> PathBuf {
@@ -66,6 +74,7 @@ impl Content {
 
     /// Writes bytes that are known to be those of `digest`, by way of the file `temporary`.
     pub(crate) fn put(&self, temporary: &Path, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        self.room.check()?;
         let written = write_durably(temporary, bytes).and_then(|()| self.place(temporary, digest));
         if written.is_err() {
             remove_if_there(temporary)?;

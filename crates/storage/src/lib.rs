@@ -22,6 +22,7 @@ mod options;
 mod partial;
 mod partial_map;
 mod repository;
+mod room;
 mod staging;
 mod storage;
 mod upkeep;

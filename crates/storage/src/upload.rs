@@ -43,7 +43,8 @@ impl FileUpload {
         let path = inner.sessions.path(&id);
         // A file without a row is removed when the storage is next opened; a row without a file could be resumed.
         let hold = inner.sessions.lock(&id, algorithm).await;
-        let held = blocking_io("begin upload", key.name(), move || Held::create(hold, path)).await;
+        let room = inner.content.room().clone();
+        let held = blocking_io("begin upload", key.name(), move || Held::create(hold, path, room)).await;
         let held = held.inspect_err(|_| inner.sessions.forget(&id))?;
         let upload = Self { inner: Arc::clone(inner), key: key.clone(), id, held: Some(held) };
         match inner.catalog.add_upload(key, upload.id.as_str()).await {
@@ -68,7 +69,8 @@ impl FileUpload {
             return Err(Error::new(Kind::Unavailable, "resume upload", key.name(), detail));
         };
         let path = inner.sessions.path(&id);
-        let held = blocking_io("resume upload", key.name(), move || Held::reopen(hold, path)).await?;
+        let room = inner.content.room().clone();
+        let held = blocking_io("resume upload", key.name(), move || Held::reopen(hold, path, room)).await?;
         if held.is_none() {
             // It ended after the catalog was asked.
             inner.sessions.forget(&id);

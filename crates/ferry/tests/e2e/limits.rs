@@ -168,8 +168,12 @@ async fn what_earlier_runs_saw_is_mounted() {
 /// Full disks: of the staging, which then does without, and of a target, which gets no tag.
 mod small_disks {
     use std::path::Path;
+    use std::process::Stdio;
 
+    use tokio::io::{AsyncBufReadExt, BufReader};
     use tokio::process::Command;
+
+    use crate::harness::remote;
 
     use super::*;
 
@@ -194,6 +198,53 @@ mod small_disks {
         let output = on_small_disk(&scene.ferry, &state, &arguments).output().await.unwrap();
         assert!(output.status.success(), "{output:?}");
         scene.check("").await;
+    }
+
+    /// A registry that is full must still be able to get rid of something.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_registry_can_be_emptied() {
+        let ferry = Ferry::new();
+        let storage = ferry.path("storage");
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--storage", storage.to_str().unwrap()];
+        let more = ["--untagged-older-than", "1s"];
+        std::fs::write(ferry.path("ferry.yaml"), "serve: {grace: 1s, upkeep_every: 1s}\n").unwrap();
+        let arguments = [&["--config", "ferry.yaml"][..], &serve, &more].concat();
+        let mut serving = on_small_disk(&ferry, &storage, &arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(serving.stdout.take().unwrap()).lines();
+        let line = lines.next_line().await.unwrap().unwrap();
+        let host = line.rsplit_once("http://").unwrap().1.to_owned();
+        let images = image_set(&SetSpec { images: 20, seed: 77, base_size: 1_000, own_size: 1 << 20 });
+        let store = remote(&host);
+        let mut kept = Vec::new();
+        let mut full = false;
+        for named in &images {
+            let repository = writer(&*store, &named.repository);
+            match named.image.push_to(&*repository, Some(&named.tag)).await {
+                Ok(()) => kept.push(named),
+                Err(error) => {
+                    assert_eq!(error.kind(), ferry_store::Kind::Full, "{error}");
+                    full = true;
+                }
+            }
+        }
+        assert!(full && kept.len() > 1, "{} of them fit", kept.len());
+        let (first, last) = (kept.remove(0), &images[images.len() - 1]);
+        let tag = ferry_oci::Reference::Tag(first.tag.clone());
+        writer(&*store, &first.repository).delete_manifest(&tag).await.unwrap();
+        let pushed = 'again: {
+            for _ in 0..300 {
+                let repository = writer(&*store, &last.repository);
+                if last.image.push_to(&*repository, Some(&last.tag)).await.is_ok() {
+                    break 'again true;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            false
+        };
+        assert!(pushed, "room was made by itself");
+        for named in kept {
+            check(std::slice::from_ref(named), &host, "").await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::sessions::Progress;
 use crate::content::Content;
 use crate::files::{hash_range, remove_if_there};
+use crate::room::Room;
 
 /// Bytes collected before they are written: handing work to another thread costs about as much as writing some KiB.
 const BATCH: usize = 128 * 1024;
@@ -19,6 +20,7 @@ pub(super) struct Held {
     progress: OwnedMutexGuard<Progress>,
     file: File,
     path: PathBuf,
+    room: Room,
     /// Accepted but not yet written.
     pending: Vec<Bytes>,
     pending_length: usize,
@@ -27,13 +29,17 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn create(progress: OwnedMutexGuard<Progress>, path: PathBuf) -> io::Result<Self> {
+    pub(super) fn create(progress: OwnedMutexGuard<Progress>, path: PathBuf, room: Room) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        Ok(Self { progress, file, path, pending: Vec::new(), pending_length: 0, dirty: false })
+        Ok(Self { progress, file, path, room, pending: Vec::new(), pending_length: 0, dirty: false })
     }
 
     /// Opens the file of an upload; `None` if it has ended.
-    pub(super) fn reopen(mut progress: OwnedMutexGuard<Progress>, path: PathBuf) -> io::Result<Option<Self>> {
+    pub(super) fn reopen(
+        mut progress: OwnedMutexGuard<Progress>,
+        path: PathBuf,
+        room: Room,
+    ) -> io::Result<Option<Self>> {
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -48,7 +54,7 @@ impl Held {
             *progress = Progress { hasher, length };
             dirty = true;
         }
-        Ok(Some(Self { progress, file, path, pending: Vec::new(), pending_length: 0, dirty }))
+        Ok(Some(Self { progress, file, path, room, pending: Vec::new(), pending_length: 0, dirty }))
     }
 
     /// How many bytes are in the file.
@@ -71,7 +77,11 @@ impl Held {
     /// Writes what was accepted. If that fails, what did not fit is forgotten and the file is as long as `length` says.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.pending_length = 0;
-        for bytes in std::mem::take(&mut self.pending) {
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() {
+            self.room.check()?;
+        }
+        for bytes in pending {
             if let Err(e) = self.file.write_all_at(&bytes, self.progress.length) {
                 // Should this fail too, the next hold finds another length than it knows of and reads the file.
                 let _ = self.file.set_len(self.progress.length);
