@@ -154,9 +154,9 @@ async fn collect(
 }
 
 async fn count(storage: &Storage, output: Output) -> anyhow::Result<Exit> {
-    let Statistics { repositories, tags, manifests, links, bytes_linked, .. } = storage.statistics().await?;
-    let Statistics { blobs, bytes, bytes_unneeded, uploads, upload_bytes, oldest_use, .. } =
-        storage.statistics().await?;
+    let counted = storage.statistics().await?;
+    let Statistics { repositories, tags, manifests, links, bytes_linked, .. } = counted;
+    let Statistics { blobs, bytes, bytes_unneeded, uploads, upload_bytes, oldest_use, .. } = counted;
     let oldest = oldest_use.map(|time| humantime::format_rfc3339_seconds(time).to_string());
     match output {
         Output::Text => {
