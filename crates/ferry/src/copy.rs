@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -57,7 +56,7 @@ pub(crate) async fn copy(
     let mut warnings = Warnings::new(pairs.len());
     copier
         .copy_all(jobs, |place, outcome| {
-            say(&report::line(&pairs[place], &outcome));
+            say!("{}", report::line(&pairs[place], &outcome));
             warnings.quota(&stores, &pairs[place]);
             hints.extend(
                 hint(&pairs[place], &outcome, &settings.targets).filter(|hint| !hints.contains(hint)),
@@ -68,7 +67,7 @@ pub(crate) async fn copy(
     if let Some(watch) = watch {
         watch.abort();
     }
-    say(&summary.text(copier.fetched(), started.elapsed()));
+    say!("{}", summary.text(copier.fetched(), started.elapsed()));
     if summary.exit() == Exit::Stopped {
         hints.push(left(settings.budget.filter(|budget| started.elapsed() + RESERVE >= *budget)));
     }
@@ -119,11 +118,6 @@ fn left(budget: Option<Duration>) -> String {
         |budget| format!("the budget of {} is used up", humantime::format_duration(budget)),
     );
     format!("{why}; what was moved is kept, and the same command goes on from there")
-}
-
-/// Prints a line. That nobody reads any more is no reason to end a copy.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn hint(pair: &Pair, outcome: &Outcome, targets: &HashMap<Registry, Fit>) -> Option<String> {

@@ -37,9 +37,9 @@ pub(crate) async fn delete(
         }
     }
     match settings.output {
-        Output::Text => println!("deleted    {image}  {digest}"),
+        Output::Text => say!("deleted    {image}  {digest}"),
         Output::Json => {
-            println!("{}", json!({"image": image.to_string(), "digest": digest, "deleted": true}))
+            say!("{}", json!({"image": image.to_string(), "digest": digest, "deleted": true}))
         }
     }
     Ok(Exit::Done)

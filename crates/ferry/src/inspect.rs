@@ -74,8 +74,8 @@ pub(crate) async fn inspect(
     sum.add(&root);
     let image = Image { image: image.to_string(), total_size: sum.bytes, blobs: sum.blobs, root };
     match settings.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&image)?),
-        Output::Text => print!("{}", text(&image)),
+        Output::Json => say!("{}", serde_json::to_string_pretty(&image)?),
+        Output::Text => say!("{}", text(&image).trim_end()),
     }
     Ok(Exit::Done)
 }

@@ -4,6 +4,9 @@
 //! then the parts are wired (`stores`) and run (`copy`, `serve`). Only this crate reads the environment, and only
 //! `exit` turns errors into words for people and exit codes.
 
+#[macro_use]
+mod say;
+
 mod cli;
 mod config;
 mod copy;
@@ -55,7 +58,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
     // Ours is the only TLS provider in the tree; a second run in one process finds it installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     if let Verb::Config(ConfigVerb::Schema) = arguments.verb {
-        println!("{}", config::json_schema());
+        say!("{}", config::json_schema());
         return Ok(Exit::Done);
     }
     let loaded = Loaded::find(arguments.config.as_deref(), &environment)?;
@@ -109,10 +112,10 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
 fn show(loaded: &Loaded, verb: &ConfigVerb) -> Exit {
     let path = loaded.path.as_deref().map(|path| path.display().to_string());
     match (verb, path) {
-        (ConfigVerb::Check, Some(path)) => println!("{path}: nothing is wrong with it"),
-        (ConfigVerb::Check, None) => println!("there is no configuration, and none is needed"),
-        (_, Some(path)) => println!("# {path}\n{}", loaded.config),
-        (_, None) => println!("# there is no configuration, so all is as by default"),
+        (ConfigVerb::Check, Some(path)) => say!("{path}: nothing is wrong with it"),
+        (ConfigVerb::Check, None) => say!("there is no configuration, and none is needed"),
+        (_, Some(path)) => say!("# {path}\n{}", loaded.config),
+        (_, None) => say!("# there is no configuration, so all is as by default"),
     }
     Exit::Done
 }

@@ -1,7 +1,5 @@
 //! `ferry tags`: what a repository holds.
 
-use std::io::Write;
-
 use ferry_oci::Digest;
 use ferry_store::{PageRequest, TagEntry};
 use serde::Serialize;
@@ -41,7 +39,7 @@ pub(crate) async fn tags(
     loop {
         let page = repository.tags(request).await?;
         match settings.output {
-            Output::Text => print(&page.items)?,
+            Output::Text => page.items.iter().for_each(|entry| say!("{}", entry.tag)),
             Output::Json => listing.tags.extend(page.items.into_iter().map(Entry::from)),
         }
         match page.next {
@@ -50,7 +48,7 @@ pub(crate) async fn tags(
         }
     }
     if settings.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&listing)?);
+        say!("{}", serde_json::to_string_pretty(&listing)?);
     }
     Ok(Exit::Done)
 }
@@ -59,12 +57,4 @@ impl From<TagEntry> for Entry {
     fn from(entry: TagEntry) -> Self {
         Self { tag: entry.tag.to_string(), digest: entry.digest }
     }
-}
-
-fn print(tags: &[TagEntry]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    for entry in tags {
-        writeln!(out, "{}", entry.tag)?;
-    }
-    out.flush()
 }

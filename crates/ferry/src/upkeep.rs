@@ -39,7 +39,7 @@ async fn check(
     let mut findings = Vec::new();
     let mut observe = |event: CheckEvent<'_>| match event {
         CheckEvent::Found(finding) => match output {
-            Output::Text => println!("{}", text(finding)),
+            Output::Text => say!("{}", text(finding)),
             Output::Json => findings.push(as_json(finding)),
         },
         CheckEvent::Progress(checked) if said.elapsed() >= HEARTBEAT => {
@@ -52,18 +52,15 @@ async fn check(
     let Checked { contents, bytes, findings: wrong, repaired, orphans, orphan_bytes, stopped, .. } = checked;
     match output {
         Output::Text => {
-            println!(
-                "{contents} blobs and manifests, {}: {wrong} findings, {repaired} repaired",
-                size(bytes)
-            );
+            say!("{contents} blobs and manifests, {}: {wrong} findings, {repaired} repaired", size(bytes));
             if orphans > 0 {
-                println!(
+                say!(
                     "{orphans} files of {} are left over; ferry storage gc removes them",
                     size(orphan_bytes)
                 );
             }
         }
-        Output::Json => println!(
+        Output::Json => say!(
             "{:#}",
             json!({"contents": contents, "bytes": bytes, "findings": findings, "repaired": repaired,
                 "orphans": orphans, "orphanBytes": orphan_bytes, "stopped": stopped})
@@ -138,13 +135,13 @@ async fn collect(
     let Collected { manifests, links, blobs, bytes, orphans, stopped } =
         storage.collect(options, stop).await?;
     match output {
-        Output::Text => println!(
+        Output::Text => say!(
             "removed {blobs} files of {} ({orphans} left over); {manifests} untagged manifests, {links} blobs that no \
              manifest names, {} old uploads",
             size(bytes),
             expired.uploads
         ),
-        Output::Json => println!(
+        Output::Json => say!(
             "{:#}",
             json!({"manifests": manifests, "links": links, "files": blobs, "bytes": bytes, "orphans": orphans,
                 "uploads": expired.uploads, "stopped": stopped})
@@ -160,20 +157,18 @@ async fn count(storage: &Storage, output: Output) -> anyhow::Result<Exit> {
     let oldest = oldest_use.map(|time| humantime::format_rfc3339_seconds(time).to_string());
     match output {
         Output::Text => {
-            println!(
-                "{repositories} repositories, {tags} tags, {manifests} manifests, {links} blobs in them"
-            );
-            println!("{blobs} files, {}; without sharing {}", size(bytes), size(bytes_linked));
-            println!(
+            say!("{repositories} repositories, {tags} tags, {manifests} manifests, {links} blobs in them");
+            say!("{blobs} files, {}; without sharing {}", size(bytes), size(bytes_linked));
+            say!(
                 "{} that nothing needs; {uploads} uploads under way, {}",
                 size(bytes_unneeded),
                 size(upload_bytes)
             );
             if let Some(oldest) = oldest {
-                println!("longest unused since {oldest}");
+                say!("longest unused since {oldest}");
             }
         }
-        Output::Json => println!(
+        Output::Json => say!(
             "{:#}",
             json!({"repositories": repositories, "tags": tags, "manifests": manifests, "blobs": links,
                 "blobBytes": bytes_linked, "files": blobs, "bytes": bytes, "unneededBytes": bytes_unneeded,

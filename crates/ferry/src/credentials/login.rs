@@ -40,11 +40,11 @@ pub(crate) async fn log_in(
         Kept::ByHelper(name) => {
             helper::store(&name, &registry, &username, &password).await?;
             auth_file::write(&file, &registry, None)?;
-            println!("logged in to {registry}; docker-credential-{name} keeps the password");
+            say!("logged in to {registry}; docker-credential-{name} keeps the password");
         }
         Kept::InFile => {
             auth_file::write(&file, &registry, Some((&username, &password)))?;
-            println!("logged in to {registry}; the password is kept unencrypted in {}", file.display());
+            say!("logged in to {registry}; the password is kept unencrypted in {}", file.display());
         }
     }
     for other in environment.auth_files().iter().take_while(|other| **other != file) {
@@ -73,8 +73,8 @@ pub(crate) async fn log_out(
         helper::erase(&name, registry).await?;
     }
     match auth_file::remove(&file, registry)? {
-        true => println!("logged out of {registry}"),
-        false => println!("there is no login to {registry} in {}", file.display()),
+        true => say!("logged out of {registry}"),
+        false => say!("there is no login to {registry} in {}", file.display()),
     }
     Ok(Exit::Done)
 }

@@ -80,6 +80,18 @@ async fn mistakes() {
     insta::assert_snapshot!("mistakes", sessions.join("\n"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_to_read_to_the_end() {
+    let ferry = Ferry::new();
+    for arguments in [&["config", "schema"][..], &["config", "show"], &["config", "check"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let output =
+            ferry.command(arguments).stdout(write).spawn().unwrap().wait_with_output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// Images are reported as they are done: their lines are put in order, the summary stays last.
 fn sorted(out: &str) -> String {
     let mut lines: Vec<&str> = out.lines().collect();
