@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::Environment;
 use crate::cli::Output;
 use crate::config::Registries;
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::settings::Delete;
 use crate::stores::Stores;
 
@@ -31,10 +31,7 @@ pub(crate) async fn delete(
     }
     match repository.delete_manifest(reference).await? {
         Removed::Yes => {}
-        Removed::Unsupported => {
-            eprintln!("ferry: {image}: {}", unsupported(reference));
-            return Ok(Exit::AllFailed);
-        }
+        Removed::Unsupported => return Ok(exit::not_removed(image, reference)),
     }
     match settings.output {
         Output::Text => say!("deleted    {image}  {digest}"),
@@ -49,15 +46,6 @@ fn what(settings: &Delete, digest: &str) -> String {
     match settings.reference {
         Reference::Tag(_) => format!("remove the tag {} ({digest})?", settings.image),
         Reference::Digest(_) => format!("remove the manifest {} with all tags on it?", settings.image),
-    }
-}
-
-fn unsupported(reference: &Reference) -> &'static str {
-    match reference {
-        Reference::Tag(_) => {
-            "the registry does not remove tags; name the digest instead, which removes the manifest with all its tags"
-        }
-        Reference::Digest(_) => "the registry does not allow to delete, or only by its own tools",
     }
 }
 

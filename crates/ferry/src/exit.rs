@@ -3,10 +3,12 @@
 use std::error::Error as _;
 use std::process::ExitCode;
 
-use ferry_oci::Registry;
+use ferry_oci::{Reference, Registry};
 use ferry_policy::profile::Profile;
 use ferry_registry::{Quota, Refused};
 use ferry_store::{Error, Kind, Side};
+
+use crate::endpoint::Endpoint;
 
 /// What looking for an account is called; its errors say all there is to say.
 const LOGIN: &str = "look up the login of";
@@ -135,6 +137,18 @@ pub(crate) fn before_push(error: &Error, profile: &Profile) -> Option<String> {
     let missing = matches!(error.kind(), Kind::NotFound | Kind::Denied) && error.source().is_none();
     let before_push = profile.before_push.filter(|_| missing && error.side() == Some(Side::Target))?;
     Some(format!("before the first push: {before_push}"))
+}
+
+/// Says that a registry does not remove what was asked, and what may work instead.
+pub(crate) fn not_removed(image: &Endpoint, reference: &Reference) -> Exit {
+    let why = match reference {
+        Reference::Tag(_) => {
+            "the registry does not remove tags; name the digest instead, which removes the manifest with all its tags"
+        }
+        Reference::Digest(_) => "the registry does not allow to delete, or only by its own tools",
+    };
+    eprintln!("ferry: {image}: {why}");
+    Exit::AllFailed
 }
 
 /// What to say when a quota is smaller than the work that is left.

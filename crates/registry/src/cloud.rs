@@ -160,10 +160,11 @@ impl Clouds {
     }
 
     async fn ask<T: DeserializeOwned>(&self, what: &What, request: RequestBuilder) -> Result<T> {
-        let request = request.build().map_err(|_| what.error(Kind::Invalid, "the request cannot be made"))?;
+        let (client, request) = request.build_split();
+        let request = request.map_err(|_| what.error(Kind::Invalid, "the request cannot be made"))?;
         let (place, method) = (host(request.url()), request.method().clone());
         let idle = self.options.idle_timeout;
-        let sent = tokio::time::timeout(idle, self.api_or_metadata(&request).execute(request)).await;
+        let sent = tokio::time::timeout(idle, client.execute(request)).await;
         let sent = sent.map_err(|_| what.error(Kind::Stalled, format!("no answer from {place}")))?;
         let mut response = sent.map_err(|e| Error::from(broken(what, &place, &e)))?;
         let status = response.status();
@@ -178,14 +179,6 @@ impl Clouds {
         // The answer holds a secret, so nothing of it is repeated.
         serde_json::from_slice(&answer.body)
             .map_err(|_| what.error(Kind::Invalid, format!("the answer of {place} cannot be read")))
-    }
-
-    fn api_or_metadata(&self, request: &reqwest::Request) -> &Client {
-        if request.url().path().to_ascii_lowercase().contains("metadata") {
-            &self.metadata
-        } else {
-            &self.api
-        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A token server as distribution specifies it (`docs/content/spec/auth/token.md`, `oauth.md`, `jwt.md`): it signs what
 //! [`crate::peers::DockerRegistry`] verifies.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,7 +28,7 @@ use crate::peers::{PASSWORD, USER};
 /// The service that tokens are for, and who says so.
 pub const SERVICE: &str = "registry.ferry.test";
 
-/// What is given for [`PASSWORD`] to whoever asks for an identity token, and taken in its place.
+/// What is taken in place of [`PASSWORD`].
 pub const IDENTITY_TOKEN: &str = "an-identity-token";
 
 /// Gives tokens: everything to [`USER`], reading `public/…` to everybody.
@@ -138,11 +137,7 @@ impl Signer {
         };
         let token = self.sign(&granted(&scopes, known))?;
         let name = if parts.method == Method::POST { "access_token" } else { "token" };
-        let mut answer = HashMap::from([(name, json!(token)), ("expires_in", json!(self.life.as_secs()))]);
-        if known && field("offline_token") == Some("true") {
-            answer.insert("refresh_token", json!(IDENTITY_TOKEN));
-        }
-        Some(json!(answer))
+        Some(json!({name: token, "expires_in": self.life.as_secs()}))
     }
 
     fn sign(&self, access: &[Value]) -> Option<String> {

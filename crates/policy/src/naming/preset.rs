@@ -8,7 +8,7 @@ use ferry_oci::{ImageReference, Malformed, Name, Registry};
 pub enum Preset {
     /// As at the source, without its registry: `library/alpine`.
     Keep,
-    /// The whole source in one part, joined by dots: `docker.io.library.alpine`.
+    /// The whole source in one part, joined by dots: `registry.k8s.io.coredns.coredns`.
     Dots,
     /// The whole source in one part, joined by underscores: `gcr.io_istio-release_pilot`.
     Underscores,
@@ -94,7 +94,12 @@ mod tests {
         for (source, names) in [
             (
                 "alpine:3.20",
-                ["library/alpine", "docker.io.library.alpine", "docker.io_library_alpine", "alpine"],
+                [
+                    "library/alpine",
+                    concat!("docker.io.", "library.alpine"),
+                    "docker.io_library_alpine",
+                    "alpine",
+                ],
             ),
             (
                 "registry.k8s.io/kube-apiserver",

