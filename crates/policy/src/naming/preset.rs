@@ -60,7 +60,10 @@ impl FromStr for Preset {
         Self::ALL.into_iter().find(|preset| preset.as_str() == text).ok_or_else(|| Malformed {
             what: "naming",
             input: text.to_owned(),
-            reason: format!("write one of {}", Self::ALL.map(Self::as_str).join(", ")),
+            reason: format!(
+                "write one of {}, or a template such as {{registry}}/{{repository}}",
+                Self::ALL.map(Self::as_str).join(", ")
+            ),
         })
     }
 }
@@ -75,7 +78,7 @@ fn joined(source: &ImageReference, separator: &str) -> Result<Name, Malformed> {
 /// one, and no domain ends in a dash and a number, so it can be told from the host and from the path. Of an IPv6 address
 /// the brackets go, and a `::` at an end is written with the zero that it stands for, because no name begins or ends with
 /// a dash.
-fn legal(registry: &Registry) -> String {
+pub(super) fn legal(registry: &Registry) -> String {
     let text = registry.as_str().to_ascii_lowercase();
     let text = text.replace("[::", "0::").replace("::]", "::0");
     text.replace(['[', ']'], "").replace(':', "-")
