@@ -178,26 +178,38 @@ pub(crate) enum ConfigVerb {
     Schema,
 }
 
-/// Copy images between registries and OCI layout directories.
+/// Copy images between registries, OCI layout directories and archives.
 ///
-/// SOURCE and TARGET are image references as Docker writes them (alpine, quay.io/a/b:1.0, host:5000/a@sha256:…) or
-/// oci:DIR[:TAG] for an OCI image layout directory. A TARGET without tag gets the tag of the source. All platforms of
-/// an image are copied, byte for byte. A copy that was cut short goes on where it stopped when it is started again.
+/// SOURCE and TARGET are image references as Docker writes them (alpine, quay.io/a/b:1.0, host:5000/a@sha256:…),
+/// oci:DIR[:TAG] for an OCI image layout directory, oci-archive:FILE for one in a tar file, docker-archive:FILE for what docker
+/// load and docker save know. A TARGET without tag gets the tag of the source. All platforms of an image are copied, byte for
+/// byte, with its signatures and other referrers. A copy that was cut short goes on where it stopped when it is started again.
 ///
 /// Credentials come from FERRY_SOURCE_USERNAME and FERRY_SOURCE_PASSWORD, FERRY_TARGET_USERNAME and
 /// FERRY_TARGET_PASSWORD, from the configuration, or from ferry login, docker login and podman login. Loopback
 /// registries are spoken to in plain HTTP, all others in HTTPS, unless the configuration says otherwise.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = EXIT_CODES, override_usage = "ferry copy [OPTIONS] SOURCE TARGET\n       \
+    ferry copy [OPTIONS] --to PREFIX SOURCE...\n       ferry copy [OPTIONS] --from-file LIST [--to PREFIX]")]
 pub(crate) struct CopyArguments {
-    /// The image to copy
-    #[arg(required_unless_present = "from_file", requires = "target")]
-    pub(crate) source: Option<String>,
-    /// Where to copy it
-    pub(crate) target: Option<String>,
-    /// Copy the images listed in a file (- for standard input): SOURCE and TARGET on each line, # begins a comment
-    #[arg(long, value_name = "LIST", conflicts_with_all = ["source", "target"])]
+    /// The image to copy, and where to; with --to, the images to copy, each as SOURCE or SOURCE$NAME[:TAG]
+    #[arg(value_name = "SOURCE TARGET", required_unless_present = "from_file")]
+    pub(crate) images: Vec<String>,
+    /// Where images go that have no TARGET: REGISTRY[/NAMESPACE], oci:DIR, oci-archive:FILE, docker-archive:FILE
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) to: Option<String>,
+    /// What images are called below --to: keep (repository path), dots (registry.k8s.io.pause), underscores
+    /// (registry.k8s.io_pause), basename (pause), or a template of {registry}, {repository}, {basename}, {tag}, {platform}
+    /// [default: keep; in layouts and archives the whole name]
+    #[arg(long, value_name = "NAMING")]
+    pub(crate) naming: Option<String>,
+    /// Copy the images listed in a file (- for standard input): SOURCE, SOURCE TARGET or SOURCE$NAME[:TAG] on each line,
+    /// # begins a comment
+    #[arg(long, value_name = "LIST", conflicts_with = "images")]
     pub(crate) from_file: Option<PathBuf>,
+    /// Copy all tags of each SOURCE
+    #[arg(long)]
+    pub(crate) all_tags: bool,
     /// Check every blob and manifest at the target, even of images that look unchanged
     #[arg(long)]
     pub(crate) recheck: bool,

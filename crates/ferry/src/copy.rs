@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::bail;
 use ferry_oci::Registry;
 use ferry_storage::{FileHints, FileStaging, StagingOptions};
 use ferry_store::{Hints, Side, Staging};
@@ -14,7 +15,7 @@ use crate::Environment;
 use crate::config::Registries;
 use crate::exit::{self, Exit};
 use crate::report::{self, Summary};
-use crate::settings::{Copy, Fit, Pair, StateDir};
+use crate::settings::{Copy, Fit, Pair, StateDir, Wish};
 use crate::stores::Stores;
 
 /// What is left of a budget when work stops, so that targets can confirm what they have; shorter for short ones.
@@ -30,8 +31,9 @@ pub(crate) async fn copy(
     let started = Instant::now();
     let mut stores = Stores::of_copy(&settings, registries, environment)?;
     let kept = Kept::open(&settings).await?;
+    let wanted = settings.pairs(&expand(&settings, &mut stores).await?)?;
     let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
-    for pair in settings.pairs {
+    for pair in wanted.pairs {
         let (pair, job) = stores.job(pair).await?;
         pairs.push(pair);
         jobs.push(job);
@@ -42,11 +44,7 @@ pub(crate) async fn copy(
         staging: kept.staging,
         hints: kept.hints,
         recheck: settings.recheck,
-        degradations: settings
-            .targets
-            .iter()
-            .map(|(to, fit)| (to.as_str().into(), fit.degradations))
-            .collect(),
+        degradations: wanted.targets.iter().map(|(to, fit)| (to.as_str().into(), fit.degradations)).collect(),
         ..Options::default()
     };
     let watch = settings.budget.map(|budget| stop_in_time(budget, stop.clone()));
@@ -58,9 +56,7 @@ pub(crate) async fn copy(
         .copy_all(jobs, |place, outcome| {
             say!("{}", report::line(&pairs[place], &outcome));
             warnings.quota(&stores, &pairs[place]);
-            hints.extend(
-                hint(&pairs[place], &outcome, &settings.targets).filter(|hint| !hints.contains(hint)),
-            );
+            hints.extend(hint(&pairs[place], &outcome, &wanted.targets).filter(|hint| !hints.contains(hint)));
             summary.add(&outcome);
         })
         .await;
@@ -75,6 +71,23 @@ pub(crate) async fn copy(
         eprintln!("hint: {hint}");
     }
     Ok(summary.exit())
+}
+
+/// The wishes with those about all that a source holds spelt out.
+async fn expand(settings: &Copy, stores: &mut Stores) -> anyhow::Result<Vec<Wish>> {
+    let mut wishes = Vec::new();
+    for wish in &settings.wishes {
+        if settings.is_about_all(wish)? {
+            let all = stores.all_of(&wish.source).await?;
+            if all.is_empty() {
+                bail!("{}: it holds no tagged image", wish.source);
+            }
+            wishes.extend(all.into_iter().map(|source| wish.about(source)));
+        } else {
+            wishes.push(wish.clone());
+        }
+    }
+    Ok(wishes)
 }
 
 /// Warns of quotas before they hurt, once for each registry.

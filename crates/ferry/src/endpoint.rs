@@ -9,8 +9,91 @@ use ferry_oci::{Digest, ImageReference, Malformed, Reference, Registry, Tag};
 pub(crate) enum Endpoint {
     /// An image in a registry.
     Registry(ImageReference),
-    /// An image in an OCI layout directory.
-    Layout { directory: PathBuf, tag: Option<Tag>, digest: Option<Digest> },
+    /// An image in an OCI layout or an archive.
+    Layout(LayoutImage),
+}
+
+/// An image in an OCI layout or an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayoutImage {
+    pub(crate) form: Form,
+    pub(crate) path: PathBuf,
+    /// The registry and repository that it is called by, where there are images of several.
+    pub(crate) name: Option<ImageReference>,
+    pub(crate) tag: Option<Tag>,
+    pub(crate) digest: Option<Digest>,
+}
+
+/// How a layout is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// A directory.
+    Directory,
+    /// A directory in a tar file.
+    OciArchive,
+    /// The same with what `docker load` reads; as a source, whatever `docker save` writes.
+    DockerArchive,
+}
+
+impl Form {
+    const ALL: [Self; 3] = [Self::Directory, Self::OciArchive, Self::DockerArchive];
+
+    /// What stands before the path.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Directory => "oci:",
+            Self::OciArchive => "oci-archive:",
+            Self::DockerArchive => "docker-archive:",
+        }
+    }
+
+    /// The form that a text begins with, and the rest of the text.
+    pub(crate) fn of(text: &str) -> Option<(Self, &str)> {
+        Self::ALL.into_iter().find_map(|form| Some((form, text.strip_prefix(form.prefix())?)))
+    }
+}
+
+impl LayoutImage {
+    /// The image of that name.
+    pub(crate) fn named(self, image: ImageReference) -> Self {
+        let tag = image.tag.clone();
+        Self { name: Some(ImageReference { tag: None, digest: None, ..image }), tag, ..self }
+    }
+
+    /// Whether it is an archive, and no name was written.
+    pub(crate) fn is_nameless_archive(&self) -> bool {
+        self.form != Form::Directory && self.name.is_none()
+    }
+
+    fn parse(form: Form, rest: &str) -> Result<Self, String> {
+        let (rest, digest) = match rest.rsplit_once('@') {
+            Some((rest, digest)) => (rest, Some(digest.parse().map_err(|e: Malformed| e.reason)?)),
+            None => (rest, None),
+        };
+        let parse_tag = |tag: &str| tag.parse().map_err(|e: Malformed| e.reason).map(Some);
+        let (path, name, tag) = match form {
+            // A colon before a slash belongs to the path.
+            Form::Directory => match rest.rsplit_once(':') {
+                Some((path, tag)) if !tag.contains('/') => (path, None, parse_tag(tag)?),
+                _ => (rest, None, None),
+            },
+            Form::OciArchive | Form::DockerArchive => match rest.split_once(':') {
+                None => (rest, None, None),
+                Some((path, tag)) if form == Form::OciArchive && !tag.contains(['/', ':']) => {
+                    (path, None, parse_tag(tag)?)
+                }
+                Some((path, image)) => {
+                    let image: ImageReference = image.parse().map_err(|e: Malformed| e.to_string())?;
+                    (path, Some(image.clone()), Some(image.tag.unwrap_or_else(Tag::latest)))
+                }
+            },
+        };
+        if path.is_empty() {
+            return Err("the path is missing".to_owned());
+        }
+        let name = name.map(|name| ImageReference { tag: None, digest: None, ..name });
+        Ok(Self { form, path: path.into(), name, tag, digest })
+    }
 }
 
 impl Endpoint {
@@ -18,7 +101,7 @@ impl Endpoint {
     pub(crate) fn registry(&self) -> Option<&Registry> {
         match self {
             Self::Registry(image) => Some(&image.registry),
-            Self::Layout { .. } => None,
+            Self::Layout(_) => None,
         }
     }
 
@@ -26,7 +109,7 @@ impl Endpoint {
     pub(crate) fn tag(&self) -> Option<&Tag> {
         match self {
             Self::Registry(image) => image.tag.as_ref(),
-            Self::Layout { tag, .. } => tag.as_ref(),
+            Self::Layout(image) => image.tag.as_ref(),
         }
     }
 
@@ -34,7 +117,17 @@ impl Endpoint {
     pub(crate) fn digest(&self) -> Option<Digest> {
         match self {
             Self::Registry(image) => image.digest,
-            Self::Layout { digest, .. } => *digest,
+            Self::Layout(image) => image.digest,
+        }
+    }
+
+    /// What the image is called, wherever it is kept.
+    pub(crate) fn image_name(&self) -> Option<ImageReference> {
+        match self {
+            Self::Registry(image) => Some(image.clone()),
+            Self::Layout(LayoutImage { name, tag, .. }) => {
+                Some(ImageReference { tag: tag.clone(), ..name.clone()? })
+            }
         }
     }
 
@@ -42,7 +135,7 @@ impl Endpoint {
     pub(crate) fn with_tag(&self, tag: Option<Tag>) -> Self {
         match self.clone() {
             Self::Registry(image) => Self::Registry(ImageReference { tag, digest: None, ..image }),
-            Self::Layout { directory, .. } => Self::Layout { directory, tag, digest: None },
+            Self::Layout(image) => Self::Layout(LayoutImage { tag, digest: None, ..image }),
         }
     }
 
@@ -51,8 +144,8 @@ impl Endpoint {
     pub(crate) fn reference(&self) -> Option<Reference> {
         match self {
             Self::Registry(image) => Some(image.reference()),
-            Self::Layout { digest: Some(digest), .. } => Some(Reference::Digest(*digest)),
-            Self::Layout { tag, .. } => tag.clone().map(Reference::Tag),
+            Self::Layout(LayoutImage { digest: Some(digest), .. }) => Some(Reference::Digest(*digest)),
+            Self::Layout(LayoutImage { tag, .. }) => tag.clone().map(Reference::Tag),
         }
     }
 }
@@ -61,42 +154,42 @@ impl FromStr for Endpoint {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        let Some(rest) = text.strip_prefix("oci:") else {
-            return text.parse().map(Self::Registry);
-        };
-        let bad = |reason: String| Malformed { what: "OCI layout", input: text.to_owned(), reason };
-        let (rest, digest) = match rest.rsplit_once('@') {
-            Some((rest, digest)) => (rest, Some(digest.parse().map_err(|e: Malformed| bad(e.reason))?)),
-            None => (rest, None),
-        };
-        // A colon before a slash belongs to the path.
-        let (directory, tag) = match rest.rsplit_once(':') {
-            Some((directory, tag)) if !tag.contains('/') => {
-                (directory, Some(tag.parse().map_err(|e: Malformed| bad(e.reason))?))
-            }
-            _ => (rest, None),
-        };
-        if directory.is_empty() {
-            return Err(bad("write oci:DIR or oci:DIR:TAG".to_owned()));
+        let bad = |what, reason| Malformed { what, input: text.to_owned(), reason };
+        if let Some((form, rest)) = Form::of(text) {
+            let (what, write) = match form {
+                Form::Directory => ("OCI layout", "write oci:DIR or oci:DIR:TAG"),
+                Form::OciArchive => {
+                    ("archive", "write oci-archive:FILE, oci-archive:FILE:TAG or oci-archive:FILE:NAME:TAG")
+                }
+                Form::DockerArchive => {
+                    ("archive", "write docker-archive:FILE or docker-archive:FILE:NAME:TAG")
+                }
+            };
+            let image = LayoutImage::parse(form, rest);
+            return image.map(Self::Layout).map_err(|reason| bad(what, format!("{reason}; {write}")));
         }
-        Ok(Self::Layout { directory: directory.into(), tag, digest })
+        if text.starts_with(['/', '.']) || text.ends_with(".tar") {
+            let reason = "for a file or directory write oci:DIR, oci-archive:FILE or docker-archive:FILE";
+            return Err(bad("image reference", reason.to_owned()));
+        }
+        text.parse().map(Self::Registry)
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (directory, tag, digest) = match self {
+        let image = match self {
             Self::Registry(image) => return image.fmt(f),
-            Self::Layout { directory, tag, digest } => (directory, tag, digest),
+            Self::Layout(image) => image,
         };
-        write!(f, "oci:{}", directory.display())?;
-        if let Some(tag) = tag {
+        write!(f, "{}{}", image.form.prefix(), image.path.display())?;
+        if let Some(name) = &image.name {
+            write!(f, ":{name}")?;
+        }
+        if let Some(tag) = &image.tag {
             write!(f, ":{tag}")?;
         }
-        if let Some(digest) = digest {
-            write!(f, "@{digest}")?;
-        }
-        Ok(())
+        image.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
     }
 }
 
@@ -107,10 +200,19 @@ mod tests {
     #[test]
     fn what_is_typed() {
         for (text, shown) in [
-            ("alpine", "docker.io/library/alpine"),
+            ("alpine", concat!("docker.io/", "library/alpine")),
             ("oci:images", "oci:images"),
             ("oci:/srv/images:v1", "oci:/srv/images:v1"),
             ("oci:/srv/a:b/images", "oci:/srv/a:b/images"),
+            ("oci-archive:all.tar", "oci-archive:all.tar"),
+            ("oci-archive:/srv/all.tar:v1", "oci-archive:/srv/all.tar:v1"),
+            ("oci-archive:all.tar:quay.io/a/b", "oci-archive:all.tar:quay.io/a/b:latest"),
+            ("docker-archive:all.tar", "docker-archive:all.tar"),
+            (
+                "docker-archive:all.tar:app",
+                concat!("docker-archive:all.tar:docker.io/", "library/app:latest"),
+            ),
+            ("docker-archive:all.tar:quay.io/a/b:v1", "docker-archive:all.tar:quay.io/a/b:v1"),
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), shown);
         }
@@ -118,8 +220,26 @@ mod tests {
         let both: Endpoint = format!("oci:dir:v1@{digest}").parse().unwrap();
         assert_eq!(both.reference().unwrap().to_string(), digest);
         assert_eq!(both.tag().unwrap().as_str(), "v1");
-        for bad in ["oci:", "oci::v1", "oci:dir:-x", "oci:dir@sha256:0", "docker://alpine"] {
-            assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
+        let named: Endpoint = "docker-archive:x.tar:quay.io/a/b:v1".parse().unwrap();
+        assert_eq!(named.image_name().unwrap().to_string(), "quay.io/a/b:v1");
+        assert_eq!("oci:dir:v1".parse::<Endpoint>().unwrap().image_name(), None);
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        for (text, says) in [
+            ("oci:", "the path is missing; write oci:DIR"),
+            ("oci::v1", "the path is missing"),
+            ("oci:dir:-x", "write oci:DIR"),
+            ("oci:dir@sha256:0", "write oci:DIR"),
+            ("oci-archive:", "write oci-archive:FILE"),
+            ("docker-archive:x.tar:UPPER", "write docker-archive:FILE"),
+            ("docker://alpine", "without scheme"),
+            ("./images", "write oci:DIR"),
+            ("images.tar", "oci-archive:FILE"),
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
         }
     }
 }

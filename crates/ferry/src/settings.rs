@@ -1,11 +1,14 @@
 //! What was typed and configured, turned into what it means. Everything is checked here, before anything is opened or bound.
 
+mod aim;
 mod copy;
 mod list;
 mod looking;
 mod serve;
 mod sides;
+mod wish;
 
 pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir};
 pub(crate) use looking::{Delete, Inspect, Tags, log_in, registry};
 pub(crate) use serve::{Serve, Task, Upkeep};
+pub(crate) use wish::Wish;

@@ -13,7 +13,7 @@ use ferry_transfer::{Job, Mirror, Mirrors, Place};
 use crate::Environment;
 use crate::config::Registries;
 use crate::credentials::OfSides;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, LayoutImage};
 use crate::remote;
 use crate::settings::{Copy, MirrorOf, Pair};
 
@@ -76,7 +76,7 @@ impl Stores {
     pub(crate) fn writer(&mut self, endpoint: &Endpoint) -> anyhow::Result<Arc<dyn RepositoryMut>> {
         let place = match endpoint {
             Endpoint::Registry(_) => self.place(endpoint, Role::Target)?,
-            Endpoint::Layout { .. } => self.place(endpoint, Role::Source)?,
+            Endpoint::Layout(_) => self.place(endpoint, Role::Source)?,
         };
         let writable = place.store.writable(&Scope::Hosted, &place.repository);
         writable.with_context(|| format!("{endpoint}: it can only be read"))
@@ -86,7 +86,7 @@ impl Stores {
     pub(crate) fn quota<'a>(&self, endpoint: &'a Endpoint) -> Option<(&'a Registry, Quota)> {
         match endpoint {
             Endpoint::Registry(image) => Some((&image.registry, self.client.quota(&image.registry)?)),
-            Endpoint::Layout { .. } => None,
+            Endpoint::Layout(_) => None,
         }
     }
 
@@ -122,11 +122,25 @@ impl Stores {
         Ok((endpoint.with_tag(Some(only.tag.clone())), Reference::Tag(only.tag.clone())))
     }
 
+    /// All images of a repository or a layout.
+    pub(crate) async fn all_of(&mut self, endpoint: &Endpoint) -> anyhow::Result<Vec<Endpoint>> {
+        let repository = self.reader(endpoint)?;
+        let (mut found, mut page) = (Vec::new(), PageRequest::default());
+        loop {
+            let listed = repository.tags(page).await?;
+            found.extend(listed.items.into_iter().map(|entry| endpoint.with_tag(Some(entry.tag))));
+            match listed.next {
+                Some(next) => page = PageRequest { after: Some(next), limit: None },
+                None => return Ok(found),
+            }
+        }
+    }
+
     fn place(&mut self, endpoint: &Endpoint, role: Role) -> anyhow::Result<Place> {
         let (id, repository): (Arc<str>, Name) = match endpoint {
             Endpoint::Registry(image) => (image.registry.as_str().into(), image.repository.clone()),
-            Endpoint::Layout { directory, .. } => {
-                let absolute = std::path::absolute(directory).context("the current directory is gone")?;
+            Endpoint::Layout(LayoutImage { path, .. }) => {
+                let absolute = std::path::absolute(path).context("the current directory is gone")?;
                 (format!("oci:{}", absolute.display()).into(), self.layout_name.clone())
             }
         };
@@ -135,7 +149,7 @@ impl Stores {
             (Some(store), _) => Arc::clone(store),
             (None, Endpoint::Registry(image)) if role == Role::Source => self.mirrored(&image.registry)?,
             (None, Endpoint::Registry(image)) => self.registry(&image.registry, Side::Target)?,
-            (None, Endpoint::Layout { directory, .. }) => layout(directory, role)?,
+            (None, Endpoint::Layout(image)) => layout(&image.path, role)?,
         };
         self.opened.insert(key.clone(), Arc::clone(&store));
         Ok(Place { id: key.0, store, repository })

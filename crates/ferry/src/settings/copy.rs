@@ -3,13 +3,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ferry_oci::{ImageReference, Reference, Registry};
+use ferry_oci::{ImageReference, Registry};
 use ferry_policy::degrade::Degradations;
-use ferry_policy::naming;
 use ferry_policy::profile::{Choice, Profile};
 
+use super::aim::Aim;
 use super::list::read_list;
 use super::sides::of_sides;
+use super::wish::Wish;
 use crate::Environment;
 use crate::cli::CopyArguments;
 use crate::config::{MirrorPlace, Registries};
@@ -19,7 +20,9 @@ use crate::endpoint::Endpoint;
 /// What `ferry copy` shall do.
 #[derive(Debug)]
 pub(crate) struct Copy {
-    pub(crate) pairs: Vec<Pair>,
+    pub(crate) wishes: Vec<Wish>,
+    aim: Option<Aim>,
+    all_tags: bool,
     pub(crate) recheck: bool,
     pub(crate) state_dir: StateDir,
     /// Bytes that unfinished blobs may take on disk; `None` leaves it to the free space.
@@ -31,6 +34,14 @@ pub(crate) struct Copy {
     pub(crate) limit_rate: Option<u64>,
     pub(crate) mirrors: Vec<MirrorOf>,
     pub(crate) of_sides: OfSides,
+    profile: Option<Choice>,
+    profiles: HashMap<Registry, Choice>,
+}
+
+/// What is to be copied, all of it checked.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    pub(crate) pairs: Vec<Pair>,
     /// What is known of the targets, and what is changed in images for them.
     pub(crate) targets: HashMap<Registry, Fit>,
 }
@@ -69,12 +80,18 @@ impl Copy {
         registries: &Registries,
         environment: &Environment,
     ) -> anyhow::Result<Self> {
-        let pairs = match (&typed.from_file, &typed.source, &typed.target) {
-            (Some(list), ..) => read_list(list)?,
-            (None, Some(source), Some(target)) => vec![pair(source, target)?],
-            _ => bail!("SOURCE and TARGET are needed, or --from-file LIST"),
+        let aim = Aim::new(typed.to.as_deref(), typed.naming.as_deref())?;
+        let wishes = match (&typed.from_file, &typed.images[..]) {
+            (Some(list), _) => read_list(list)?,
+            (None, images) if aim.is_some() => {
+                images.iter().map(|image| Wish::new(image, None)).collect::<anyhow::Result<_>>()?
+            }
+            (None, [source, target]) => vec![Wish::new(source, Some(target))?],
+            (None, [one]) => {
+                bail!("{one}: no target; write ferry copy {one} TARGET, or ferry copy --to PREFIX {one}")
+            }
+            (None, _) => bail!("several images need --to PREFIX, where all of them go"),
         };
-        refuse_collisions(&pairs)?;
         let state_dir = match (typed.state_dir, environment.state_dir()) {
             (Some(given), _) => StateDir::Given(given),
             (None, Some(usual)) => StateDir::Usual(usual),
@@ -91,14 +108,14 @@ impl Copy {
             typed.mirrors.iter().map(|text| mirror(text)).collect::<anyhow::Result<Vec<_>>>()?;
         mirrors.extend(registries.mirrors.iter().cloned());
         let profile = typed.profile.as_deref().map(str::parse).transpose().context("--profile")?;
-        let fits = fit(&pairs, |registry| {
-            profile.or_else(|| registries.profiles.get(registry).copied()).unwrap_or_default()
-        })?;
-        let sources: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.source).collect();
-        let targets: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.target).collect();
-        let of_sides = of_sides(&sources, &targets, environment)?;
-        Ok(Self {
-            pairs,
+        let sources = wishes.iter().filter_map(|wish| wish.source.registry());
+        let targets = wishes.iter().filter_map(|wish| wish.target()?.registry());
+        let targets: Vec<&Registry> = targets.chain(aim.as_ref().and_then(Aim::registry)).collect();
+        let of_sides = of_sides(sources, targets, environment)?;
+        let settings = Self {
+            wishes,
+            aim,
+            all_tags: typed.all_tags,
             recheck: typed.recheck,
             state_dir,
             spool_limit: typed.spool_limit.map(|size| size.as_u64()),
@@ -107,8 +124,37 @@ impl Copy {
             limit_rate,
             mirrors,
             of_sides,
-            targets: fits,
-        })
+            profile,
+            profiles: registries.profiles.clone(),
+        };
+        // What does not depend on what a source holds is checked before anything is asked.
+        let mut known = Vec::new();
+        for wish in &settings.wishes {
+            if !settings.is_about_all(wish)? {
+                known.push(wish.clone());
+            }
+        }
+        settings.pairs(&known)?;
+        Ok(settings)
+    }
+
+    /// Whether the wish is about all that its source holds.
+    pub(crate) fn is_about_all(&self, wish: &Wish) -> anyhow::Result<bool> {
+        wish.is_about_all(self.all_tags)
+    }
+
+    /// What the wishes, each about one image by now, come down to.
+    ///
+    /// # Errors
+    /// Two images that would become one, or a name that its target does not take.
+    pub(crate) fn pairs(&self, wishes: &[Wish]) -> anyhow::Result<Pairs> {
+        let pairs =
+            wishes.iter().map(|wish| wish.pair(self.aim.as_ref())).collect::<anyhow::Result<Vec<_>>>()?;
+        refuse_collisions(&pairs)?;
+        let targets = fit(&pairs, |registry| {
+            self.profile.or_else(|| self.profiles.get(registry).copied()).unwrap_or_default()
+        })?;
+        Ok(Pairs { pairs, targets })
     }
 }
 
@@ -156,26 +202,6 @@ fn mirror(text: &str) -> anyhow::Result<MirrorOf> {
     Ok((registry, place))
 }
 
-/// One pair as it was typed.
-pub(super) fn pair(source: &str, target: &str) -> anyhow::Result<Pair> {
-    let source: Endpoint = source.parse()?;
-    let target: Endpoint = target.parse()?;
-    if let Endpoint::Registry(image) = &target {
-        naming::check_target(image)?;
-    } else if target.digest().is_some() {
-        bail!("{target}: a target has no digest; write oci:DIR or oci:DIR:TAG");
-    }
-    let carried = match &source {
-        Endpoint::Registry(image) => Some(naming::source_tag(image)),
-        layout => layout.tag().cloned().map(Reference::Tag).or_else(|| layout.reference()),
-    };
-    let target = match carried {
-        Some(carried) => target.with_tag(naming::target_tag(&carried, target.tag())),
-        None => target,
-    };
-    Ok(Pair { source, target })
-}
-
 /// Two images cannot arrive under one name.
 fn refuse_collisions(pairs: &[Pair]) -> anyhow::Result<()> {
     let mut taken: HashMap<String, &Pair> = HashMap::new();
@@ -200,6 +226,10 @@ mod tests {
 
     use crate::settings::list::parse_list;
 
+    fn pairs(list: &str) -> Vec<Pair> {
+        parse_list("list", list).unwrap().iter().map(|wish| wish.pair(None).unwrap()).collect()
+    }
+
     #[test]
     fn mirrors_have_a_place_and_maybe_a_prefix() {
         let (registry, place) = mirror("docker.io=mirror.example.com:5000/hub/copy").unwrap();
@@ -216,9 +246,9 @@ mod tests {
 
     #[test]
     fn two_sources_cannot_share_a_target() {
-        let same = parse_list("list", "a x/y:1\na x/y:1\n").unwrap();
+        let same = pairs("a x/y:1\na x/y:1\n");
         assert!(refuse_collisions(&same).is_ok());
-        let different = parse_list("list", "a:1 x/y\nb:1 x/y\n").unwrap();
+        let different = pairs("a:1 x/y\nb:1 x/y\n");
         assert!(refuse_collisions(&different).is_err());
     }
 
@@ -226,7 +256,7 @@ mod tests {
     fn names_that_are_too_deep_are_refused_with_one_that_fits() {
         let fit = |list: &str, choice: &str| {
             let choice: Choice = choice.parse().unwrap();
-            super::fit(&parse_list("list", list).unwrap(), |_| choice).map(|fits| fits.len())
+            super::fit(&pairs(list), |_| choice).map(|fits| fits.len())
         };
         let ccr = "registry.k8s.io/coredns/coredns:v1 ccr.ccs.tencentyun.com/me/coredns/coredns";
         assert_eq!(

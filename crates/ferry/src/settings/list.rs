@@ -3,10 +3,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use super::copy::{Pair, pair};
+use super::wish::Wish;
 
-/// The pairs of `--from-file`.
-pub(super) fn read_list(path: &Path) -> anyhow::Result<Vec<Pair>> {
+/// What `--from-file` asks for.
+pub(super) fn read_list(path: &Path) -> anyhow::Result<Vec<Wish>> {
     let (name, text) = if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read the list from standard input")?;
@@ -19,36 +19,44 @@ pub(super) fn read_list(path: &Path) -> anyhow::Result<Vec<Pair>> {
     parse_list(&name, &text)
 }
 
-/// The pairs of a list that is called `name`.
-pub(super) fn parse_list(name: &str, text: &str) -> anyhow::Result<Vec<Pair>> {
-    let mut pairs = Vec::new();
+/// What a list that is called `name` asks for.
+pub(super) fn parse_list(name: &str, text: &str) -> anyhow::Result<Vec<Wish>> {
+    let mut wishes = Vec::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in (1..).zip(text.lines()) {
         let words: Vec<&str> = line.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
-        let place = || format!("{name}, line {number}");
-        match words[..] {
-            [] => {}
-            [source, target] => pairs.push(pair(source, target).with_context(place)?),
-            _ => bail!("{}: expected SOURCE TARGET, found {} words", place(), words.len()),
-        }
+        let place = format!("{name}, line {number}");
+        let wish = match words[..] {
+            [] => continue,
+            [source] => Wish::new(source, None),
+            [source, target] => Wish::new(source, Some(target)),
+            _ => bail!("{place}: expected SOURCE or SOURCE TARGET, found {} words", words.len()),
+        };
+        wishes.push(wish.with_context(|| place.clone())?.at(place));
     }
-    if pairs.is_empty() {
-        bail!("{name} lists no image; write SOURCE and TARGET on each line");
+    if wishes.is_empty() {
+        bail!("{name} lists no image; write SOURCE, SOURCE TARGET or SOURCE$NAME:TAG on each line");
     }
-    Ok(pairs)
+    Ok(wishes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    use crate::settings::aim::Aim;
+
     fn targets(list: &str) -> Vec<String> {
-        parse_list("list", list).unwrap().iter().map(|pair| pair.target.to_string()).collect()
+        let aim = Aim::new(Some("localhost:5000/m"), None).unwrap();
+        let wishes = parse_list("list", list).unwrap();
+        wishes.iter().map(|wish| wish.pair(aim.as_ref()).unwrap().target.to_string()).collect()
     }
 
     #[test]
     fn the_tag_comes_along() {
-        let list = "# a comment\n\nalpine:3 localhost:5000/alpine   # another\nalpine oci:dir\noci:dir localhost:5000/x\n\
-                    oci:dir:v1 localhost:5000/x\nalpine:3 localhost:5000/y:z\n";
+        let list = "\u{feff}# a comment\n\nalpine:3 localhost:5000/alpine   # another\nalpine oci:dir\r\noci:dir localhost:5000/x\n\
+                    oci:dir:v1 localhost:5000/x\nalpine:3 localhost:5000/y:z\nquay.io/a/b:v1\nquay.io/a/b:v1$c\n\
+                    quay.io/a/b:v1$c/d:v2\n";
         assert_eq!(
             targets(list),
             [
@@ -56,7 +64,10 @@ mod tests {
                 "oci:dir:latest",
                 "localhost:5000/x",
                 "localhost:5000/x:v1",
-                "localhost:5000/y:z"
+                "localhost:5000/y:z",
+                "localhost:5000/m/a/b:v1",
+                "localhost:5000/m/c:v1",
+                "localhost:5000/m/c/d:v2",
             ]
         );
     }
@@ -65,12 +76,18 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         for (list, message) in [
             ("", "list lists no image"),
-            ("a b\nc\n", "list, line 2: expected SOURCE TARGET, found 1 words"),
-            ("a b c\n", "list, line 1: expected SOURCE TARGET, found 3 words"),
-            ("\nquay.io/A c\n", "list, line 2"),
+            ("a b\nquay.io/c\n", "list, line 2: quay.io/c: no target"),
+            ("a b\nquay.io/c$d\n", "list, line 2: quay.io/c: no target"),
+            ("a b c\n", "list, line 1: expected SOURCE or SOURCE TARGET, found 3 words"),
+            ("a$b c\n", "list, line 1: a$b c: "),
+            ("a$B\n", "list, line 1: \"B\" is not a valid name"),
+            ("\nquay.io/A c\n", "list, line 2: \"quay.io/A\" is not a valid image reference"),
         ] {
-            let error = parse_list("list", list).unwrap_err();
-            assert!(error.to_string().starts_with(message), "{error}");
+            let error = parse_list("list", list).and_then(|wishes| {
+                wishes.iter().map(|wish| wish.pair(None)).collect::<anyhow::Result<Vec<_>>>()
+            });
+            let error = format!("{:#}", error.unwrap_err());
+            assert!(error.starts_with(message), "{error}");
         }
     }
 }

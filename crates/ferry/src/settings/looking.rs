@@ -19,7 +19,7 @@ pub(crate) struct Inspect {
 impl Inspect {
     pub(crate) fn new(typed: InspectArguments, environment: &Environment) -> anyhow::Result<Self> {
         let image: Endpoint = typed.image.parse()?;
-        let of_sides = of_sides(&[&image], &[], environment)?;
+        let of_sides = of_sides(image.registry(), None, environment)?;
         Ok(Self { image, output: typed.output, referrers: !typed.no_referrers, of_sides })
     }
 }
@@ -38,7 +38,7 @@ impl Tags {
         if repository.tag().is_some() || repository.digest().is_some() {
             bail!("{repository}: a repository is needed, without tag and digest");
         }
-        let of_sides = of_sides(&[&repository], &[], environment)?;
+        let of_sides = of_sides(repository.registry(), None, environment)?;
         Ok(Self { repository, output: typed.output, of_sides })
     }
 }
@@ -65,7 +65,7 @@ impl Delete {
             (None, Some(digest)) => Reference::Digest(digest),
             (None, None) => bail!("{image}: write the tag or the digest that shall be removed"),
         };
-        let of_sides = of_sides(&[], &[&image], environment)?;
+        let of_sides = of_sides(None, image.registry(), environment)?;
         Ok(Self { image, reference, yes: typed.yes, output: typed.output, of_sides })
     }
 }

@@ -4,26 +4,23 @@ use ferry_registry::{Credential, Secret};
 
 use crate::Environment;
 use crate::credentials::OfSides;
-use crate::endpoint::Endpoint;
 
 /// The accounts that the environment names. Each belongs to one registry, so that nobody else gets to see it.
-pub(super) fn of_sides(
-    sources: &[&Endpoint],
-    targets: &[&Endpoint],
+pub(super) fn of_sides<'a>(
+    sources: impl IntoIterator<Item = &'a Registry>,
+    targets: impl IntoIterator<Item = &'a Registry>,
     environment: &Environment,
 ) -> anyhow::Result<OfSides> {
     Ok(OfSides {
-        source: of_side("FERRY_SOURCE", &registries_of(sources), environment)?,
-        target: of_side("FERRY_TARGET", &registries_of(targets), environment)?,
+        source: of_side("FERRY_SOURCE", &each_once(sources), environment)?,
+        target: of_side("FERRY_TARGET", &each_once(targets), environment)?,
     })
 }
 
-fn registries_of<'a>(endpoints: &[&'a Endpoint]) -> Vec<&'a Registry> {
+fn each_once<'a>(all: impl IntoIterator<Item = &'a Registry>) -> Vec<&'a Registry> {
     let mut registries: Vec<&Registry> = Vec::new();
-    for endpoint in endpoints {
-        if let Some(registry) = endpoint.registry()
-            && !registries.contains(&registry)
-        {
+    for registry in all {
+        if !registries.contains(&registry) {
             registries.push(registry);
         }
     }
@@ -59,30 +56,27 @@ fn of_side(
 mod tests {
     use super::*;
 
-    use crate::settings::Pair;
-    use crate::settings::list::parse_list;
-
     #[test]
     fn accounts_of_the_environment_belong_to_one_registry() {
         let environment = |variables: &[(&str, &str)]| -> Environment {
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let both = environment(&[("FERRY_TARGET_USERNAME", "me"), ("FERRY_TARGET_PASSWORD", "hunter2\n")]);
-        let one = parse_list("list", "a x.example.com/a\nquay.io/b x.example.com/b\n").unwrap();
-        let of_sides = |pairs: &[Pair], environment: &Environment| {
-            let sources: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.source).collect();
-            let targets: Vec<&Endpoint> = pairs.iter().map(|pair| &pair.target).collect();
-            of_sides(&sources, &targets, environment)
+        let of_sides = |targets: &[&str], environment: &Environment| {
+            let targets: Vec<Registry> = targets.iter().map(|target| target.parse().unwrap()).collect();
+            super::of_sides(&["quay.io".parse().unwrap()], &targets, environment)
         };
+        let one = ["x.example.com", "x.example.com"];
         let found = of_sides(&one, &both).unwrap();
         let (registry, credential) = found.target.unwrap();
         assert_eq!(registry.as_str(), "x.example.com");
         assert!(found.source.is_none());
         let password = Secret::new("hunter2");
         assert_eq!(credential, Credential::Password { username: "me".to_owned(), password });
-        let two = parse_list("list", "a x.example.com/a\nb y.example.com/b\n").unwrap();
-        assert!(of_sides(&two, &both).unwrap_err().to_string().contains("several"));
-        assert!(of_sides(&parse_list("list", "a oci:dir").unwrap(), &both).unwrap().target.is_none());
+        assert!(
+            of_sides(&["x.example.com", "y.example.com"], &both).unwrap_err().to_string().contains("several")
+        );
+        assert!(of_sides(&[], &both).unwrap().target.is_none());
         let half = environment(&[("FERRY_SOURCE_USERNAME", "me")]);
         assert!(of_sides(&one, &half).unwrap_err().to_string().starts_with("FERRY_SOURCE_USERNAME is set"));
     }

@@ -10,6 +10,7 @@ mod harness;
 mod kill;
 mod limits;
 mod looking;
+mod many;
 mod peers;
 mod peers_accounts;
 mod profiles;

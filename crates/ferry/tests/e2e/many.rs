@@ -1,0 +1,115 @@
+//! Many images at once: lists, `--to` with its namings, `--all-tags`.
+
+use std::process::Stdio;
+
+use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, NamedImage, SetSpec, image_set};
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{Ferry, Ran, check, push, reader, remote, writer};
+
+fn image(seed: u64) -> Image {
+    ImageBuilder::new(MediaTypes::Oci).platform("linux/amd64", [Layer::random(seed, 1000)]).build()
+}
+
+fn named(repository: &str, tag: &str, seed: u64) -> NamedImage {
+    NamedImage { repository: repository.parse().unwrap(), tag: tag.parse().unwrap(), image: image(seed) }
+}
+
+/// A run that reads `input`.
+async fn fed(ferry: &Ferry, arguments: &[&str], input: &str) -> Ran {
+    let mut child = ferry.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_goes_below_a_prefix() {
+    let ferry = Ferry::new();
+    let (from, to) = (ferry.serve(&ferry.path("from"), 0).await, ferry.serve(&ferry.path("to"), 0).await);
+    let images = image_set(&SetSpec::small(6, 7));
+    push(&images, &from.host()).await;
+    let sources: Vec<String> =
+        images.iter().map(|named| format!("{}/{}:{}", from.host(), named.repository, named.tag)).collect();
+    let prefix = format!("{}/team/mirror", to.host());
+    let mut arguments = vec!["copy", "--to", &prefix];
+    arguments.extend(sources.iter().map(String::as_str));
+    ferry.run(&arguments).await.ok();
+    check(&images, &to.host(), "team/mirror/").await;
+
+    let list = sources.join("\n");
+    let other = format!("{}/piped", to.host());
+    fed(&ferry, &["copy", "--from-file", "-", "--to", &other], &list).await.ok();
+    check(&images, &to.host(), "piped/").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_chosen_made_and_kept() {
+    let ferry = Ferry::new();
+    let (from, to) = (ferry.serve(&ferry.path("from"), 0).await, ferry.serve(&ferry.path("to"), 0).await);
+    let images = [named("coredns/coredns", "v1.8.6", 1), named("pause", "3.10", 2)];
+    push(&images, &from.host()).await;
+    let (host, target) = (from.host(), to.host());
+    let dashed = host.replace(':', "-");
+    let list = format!(
+        "{host}/coredns/coredns:v1.8.6$dns\n{host}/coredns/coredns:v1.8.6$dns:chosen\n{host}/pause:3.10\n\
+         {host}/pause:3.10 {target}/exactly/here:now\n"
+    );
+    let to = format!("{target}/ns");
+    fed(&ferry, &["copy", "--from-file", "-", "--to", &to, "--naming", "dots"], &list).await.ok();
+    for (repository, tag, image) in [
+        ("ns/dns".to_owned(), "v1.8.6", 0),
+        ("ns/dns".to_owned(), "chosen", 0),
+        (format!("ns/{dashed}.pause"), "3.10", 1),
+        ("exactly/here".to_owned(), "now", 1),
+    ] {
+        let found = reader(&target, &repository).resolve(&tag.parse().unwrap()).await.unwrap();
+        assert_eq!(found.descriptor.digest, images[image].image.root.digest(), "{repository}:{tag}");
+    }
+    let source = format!("{host}/pause:3.10");
+    let template = "{basename}-x:{tag}-y";
+    ferry.run(&["copy", "--to", &to, "--naming", template, &source]).await.ok();
+    reader(&target, "ns/pause-x").resolve(&"3.10-y".parse().unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_tags_of_a_repository() {
+    let ferry = Ferry::new();
+    let (from, to) = (ferry.serve(&ferry.path("from"), 0).await, ferry.serve(&ferry.path("to"), 0).await);
+    let store = remote(&from.host());
+    let repository = writer(&*store, &"team/app".parse().unwrap());
+    // More than a page of tags, most of them the same image.
+    let image = image(3);
+    image.push_to(&*repository, None).await.unwrap();
+    for n in 0..1100 {
+        repository.put_manifest(&image.root, Some(&format!("v{n}").parse().unwrap())).await.unwrap();
+    }
+    let (source, target) = (format!("{}/team/app", from.host()), format!("{}/copy/app", to.host()));
+    let ran = ferry.run(&["copy", "--all-tags", &source, &target]).await.ok();
+    assert!(ran.out.contains("1100 images"), "{}", ran.out);
+    for tag in ["v0", "v999", "v1099"] {
+        reader(&to.host(), "copy/app").resolve(&tag.parse().unwrap()).await.unwrap();
+    }
+    let prefix = format!("{}/other", to.host());
+    ferry.run(&["copy", "--all-tags", "--to", &prefix, &source]).await.ok();
+    reader(&to.host(), "other/team/app").resolve(&"v500".parse().unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_moves_when_names_clash() {
+    let ferry = Ferry::new();
+    let (from, to) = (ferry.serve(&ferry.path("from"), 0).await, ferry.serve(&ferry.path("to"), 0).await);
+    let images = [named("a/app", "v1", 4), named("b/app", "v1", 5), named("c/only", "v1", 6)];
+    push(&images, &from.host()).await;
+    let host = from.host();
+    let sources = ["a/app", "b/app", "c/only"].map(|name| format!("{host}/{name}"));
+    let target = to.host();
+    let mut arguments = vec!["copy", "--to", &target, "--naming", "basename", "--all-tags"];
+    arguments.extend(sources.iter().map(String::as_str));
+    let ran = ferry.run(&arguments).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.err.contains("would both become"), "{}", ran.err);
+    let listed = remote(&to.host()).repositories("", Default::default()).await.unwrap();
+    assert!(listed.items.is_empty(), "{listed:?}");
+}
