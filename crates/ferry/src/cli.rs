@@ -26,6 +26,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Copy(CopyArguments),
+    Rewrite(RewriteArguments),
     Serve(ServeArguments),
     Inspect(InspectArguments),
     Tags(TagsArguments),
@@ -235,6 +236,32 @@ pub(crate) struct CopyArguments {
     /// Disk space that unfinished blobs may take; beyond it they go through memory [default: half of what is free]
     #[arg(long, value_name = "SIZE")]
     pub(crate) spool_limit: Option<ByteSize>,
+}
+
+/// Print Kubernetes manifests, Helm output or Compose files with the images' names at the target.
+///
+/// The names are those that ferry copy gives with the same --to, --naming and --from-file. Everything else in the files stays
+/// as it is, to the byte.
+#[derive(Debug, Args)]
+pub(crate) struct RewriteArguments {
+    /// The files; standard input if there are none
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where the images are: REGISTRY[/NAMESPACE]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) to: Option<String>,
+    /// What images are called below --to, as for ferry copy
+    #[arg(long, value_name = "NAMING")]
+    pub(crate) naming: Option<String>,
+    /// The names that a list for ferry copy gives come first
+    #[arg(long, value_name = "LIST")]
+    pub(crate) from_file: Option<PathBuf>,
+    /// What {platform} in the naming stands for
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// List the images that the files name, one on each line, for ferry copy --from-file
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 /// Serve a directory as a registry that anything can push to and pull from.

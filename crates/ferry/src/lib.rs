@@ -18,6 +18,7 @@ mod exit;
 mod inspect;
 mod remote;
 mod report;
+mod rewrite;
 mod serve;
 mod settings;
 mod stores;
@@ -71,6 +72,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
                 let settings = settings::Copy::new(typed, &registries, &environment)?;
                 copy::copy(settings, registries, environment, stop).await
             }
+            Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
             Verb::Serve(typed) => serve::serve(settings::Serve::new(typed, &loaded)?, stop).await,
             Verb::Inspect(typed) => {
                 let settings = settings::Inspect::new(typed, &environment)?;

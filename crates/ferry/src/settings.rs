@@ -4,11 +4,13 @@ mod aim;
 mod copy;
 mod list;
 mod looking;
+mod rewrite;
 mod serve;
 mod sides;
 mod wish;
 
 pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir};
 pub(crate) use looking::{Delete, Inspect, Tags, log_in, registry};
+pub(crate) use rewrite::Rewrite;
 pub(crate) use serve::{Serve, Task, Upkeep};
 pub(crate) use wish::Wish;

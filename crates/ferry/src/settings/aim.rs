@@ -69,6 +69,14 @@ impl Aim {
         }
     }
 
+    /// Whether the image is there already.
+    pub(super) fn holds(&self, image: &ImageReference) -> bool {
+        match &self.to {
+            To::Registry(prefix) => prefix.holds(image),
+            To::Layout(_) => false,
+        }
+    }
+
     /// Where `source` goes; `platform` is the one that it is cut down to, if it is.
     ///
     /// # Errors

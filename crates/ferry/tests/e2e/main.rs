@@ -17,4 +17,5 @@ mod profiles;
 mod quirks;
 mod ranges;
 mod requests;
+mod rewriting;
 mod upkeep;

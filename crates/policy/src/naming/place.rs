@@ -17,6 +17,15 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// Whether the image is here already.
+    pub fn holds(&self, image: &ImageReference) -> bool {
+        let below = |path: &Name| {
+            let rest = image.repository.as_str().strip_prefix(path.as_str());
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        image.registry == self.registry && self.path.as_ref().is_none_or(below)
+    }
+
     /// The image that is called `named` here; `tag` is the source's.
     ///
     /// # Errors
@@ -115,5 +124,9 @@ mod tests {
         );
         assert_eq!(prefix.image(named(Some("x")), Some(v1)).unwrap().to_string(), "a.example/team/etcd:x");
         assert_eq!(prefix.image(named(None), None).unwrap().to_string(), "a.example/team/etcd");
+        let holds =
+            |prefix: &str, image: &str| prefix.parse::<Prefix>().unwrap().holds(&image.parse().unwrap());
+        assert!(holds("a.example/team", "a.example/team/etcd:v1") && holds("a.example", "a.example/x"));
+        assert!(!holds("a.example/team", "a.example/teams/etcd") && !holds("a.example", "b.example/x"));
     }
 }
