@@ -79,7 +79,9 @@ impl FromStr for Pattern {
         }
         let os = of_system(system);
         if is_architecture(&os) {
-            return Err(bad(format!("{os} is an architecture; write linux/{os}")));
+            return Err(bad(format!(
+                "{os} is an architecture, and the operating system comes first: write linux/{os}"
+            )));
         }
         let (architecture, variant) = of_machine(machine, variant);
         Ok(Self { os, version: version.map(str::to_owned), architecture, variant })
