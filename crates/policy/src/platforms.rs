@@ -21,7 +21,8 @@ pub enum Mode {
     #[default]
     Rewrite,
     /// The index keeps its bytes and its digest, and only the chosen manifests are brought. The target must take an index
-    /// whose manifests are missing, which distribution, Harbor and others do not.
+    /// whose manifests are missing, which distribution, Harbor and others do not. An index inside that is wanted comes whole,
+    /// and so does whatever the index does not say the platform of.
     Sparse,
     /// The one chosen manifest takes the place of the index. Its attestations stay behind, because it is the index that
     /// names them.
@@ -187,6 +188,10 @@ impl Selection {
             Verdict::Look => !gone.contains(&entry.digest),
             Verdict::Other | Verdict::Follows => false,
         };
+        // What is brought whole stays as it is, with attestations that are about nothing.
+        if entries.iter().all(|entry| is_kept(entry) || rewrite::is_attestation(entry)) {
+            return vec![true; entries.len()];
+        }
         let named: HashSet<Digest> =
             entries.iter().filter(|entry| is_kept(entry)).map(|entry| entry.digest).collect();
         let follows = |entry: &Descriptor| {

@@ -97,8 +97,11 @@ impl Sides<'_> {
         if sparse.is_none() && !known.is_sparse(target, root).await {
             return Ok(true);
         }
-        let index = self.target.manifest(&Reference::Digest(*root)).await;
-        let index = index.map_err(|error| Arc::new(error.on(Side::Target)))?;
+        let index = match self.target.manifest(&Reference::Digest(*root)).await {
+            Ok(index) => index,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            Err(error) => return Err(Arc::new(error.on(Side::Target))),
+        };
         let children = match sparse {
             Some(selection) => of_sparse(selection, &index),
             None => index.children().to_vec(),

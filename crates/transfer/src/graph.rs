@@ -221,9 +221,9 @@ impl Image {
                 .try_collect::<()>()
                 .await?;
             let stored = self.target.put_manifest(&manifest, tag.as_ref()).await;
-            stored.map_err(|error| match error.kind() {
-                Kind::Incomplete if only.is_some() => refused_sparse(&error, manifest.digest()),
-                _ => Arc::new(error.on(Side::Target)),
+            stored.map_err(|error| match only {
+                Some(_) => refused_sparse(error, manifest.digest()),
+                None => Arc::new(error.on(Side::Target)),
             })?;
             self.count(|figures| figures.manifests += 1);
             Ok(())

@@ -9,7 +9,7 @@ use ferry_store::{Error, Kind, Side};
 use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::compare::fetch_child;
-use crate::graph::{Limit, Shared, fail};
+use crate::graph::{Limit, Shared};
 use crate::reader::{Origin, Reader};
 
 /// The largest configuration that is read for the platform that it names.
@@ -192,12 +192,36 @@ fn unchosen(image: Digest, why: Unchosen) -> Arc<Error> {
     Arc::new(error.caused_by(why).on(Side::Source))
 }
 
-/// What a target says that wants every manifest of an index, with the remedy.
-pub(crate) fn refused_sparse(error: &Error, index: Digest) -> Arc<Error> {
-    let remedy = "the target does not take an index whose manifests are missing; use rewrite";
-    let detail = match error.detail() {
-        "" => remedy.to_owned(),
-        said => format!("{said}: {remedy}"),
+/// What a target says that does not take a sparse index, with the remedy. Not all say why.
+pub(crate) fn refused_sparse(error: Error, index: Digest) -> Arc<Error> {
+    let certainly = match error.kind() {
+        Kind::Incomplete => "does not",
+        Kind::Invalid | Kind::NotFound => "may not",
+        _ => return Arc::new(error.on(Side::Target)),
     };
-    fail(Kind::Incomplete, index, &detail, Side::Target)
+    let said = error.detail();
+    let said = if said.is_empty() { String::new() } else { format!("{said}; ") };
+    let detail =
+        format!("{said}the target {certainly} take an index whose manifests are missing; use rewrite");
+    let kind = error.kind();
+    Arc::new(Error::new(kind, "push sparse index", index, detail).caused_by(error).on(Side::Target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_remedy_where_it_is_one() {
+        let refused = |kind, detail: &str| {
+            let error = refused_sparse(Error::new(kind, "push manifest", "v1", detail), Digest::sha256(b""));
+            assert_eq!((error.kind(), error.side()), (kind, Some(Side::Target)));
+            error.detail().to_owned()
+        };
+        let remedy = "take an index whose manifests are missing; use rewrite";
+        let lacks = refused(Kind::Incomplete, "it lacks b");
+        assert_eq!(lacks, format!("it lacks b; the target does not {remedy}"));
+        assert_eq!(refused(Kind::Invalid, ""), format!("the target may not {remedy}"));
+        assert_eq!(refused(Kind::Denied, "no"), "no");
+    }
 }

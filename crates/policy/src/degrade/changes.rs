@@ -171,6 +171,8 @@ mod tests {
         let all = changes(&["arm64", "amd64"], Mode::Rewrite);
         let (same, applied) = all.apply(&two(), &gone, &children).unwrap().unwrap();
         assert_eq!((same.bytes(), applied), (two().bytes(), Degradations::NONE), "not one byte");
+        let odd = index(&[entry(OCI_MANIFEST, "amd64", Some(("linux", "amd64"))), attestation("nobody")]);
+        assert_eq!(all.apply(&odd, &gone, &children).unwrap().unwrap().0.bytes(), odd.bytes());
         assert!(changes(&["s390x"], Mode::Rewrite).apply(&two(), &gone, &children).unwrap().is_none());
     }
 
