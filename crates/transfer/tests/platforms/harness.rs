@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -70,6 +71,8 @@ pub(crate) struct Pair {
     pub(crate) source: Arc<CountingStore>,
     pub(crate) target: Arc<CountingStore>,
     hints: TempDir,
+    /// How often everything was forgotten.
+    forgotten: AtomicUsize,
 }
 
 impl Pair {
@@ -77,7 +80,7 @@ impl Pair {
     pub(crate) async fn to(target: impl Store + 'static, image: &Image) -> Self {
         let source = Arc::new(CountingStore::new(Arc::new(MemoryStore::new())));
         let target = Arc::new(CountingStore::new(Arc::new(target)));
-        let pair = Self { source, target, hints: TempDir::new().unwrap() };
+        let pair = Self { source, target, hints: TempDir::new().unwrap(), forgotten: AtomicUsize::new(0) };
         let repository = pair.source.writable(&Scope::Hosted, &name("source")).unwrap();
         image.push_to(&*repository, Some(&tag())).await.unwrap();
         pair.source.take();
@@ -109,7 +112,8 @@ impl Pair {
     }
 
     pub(crate) async fn run_job(&self, job: Job, how: Degradations, options: Options) -> Outcome {
-        let hints = FileHints::open(&self.hints.path().join("seen.db"), SystemTime::now()).await.unwrap();
+        let file = format!("seen-{}.db", self.forgotten.load(Ordering::Relaxed));
+        let hints = FileHints::open(&self.hints.path().join(file), SystemTime::now()).await.unwrap();
         let degradations = [("target".into(), how)].into();
         let options = Options { degradations, hints: Some(Arc::new(hints)), ..options };
         let copier = Copier::new(options, CancellationToken::new());
@@ -118,10 +122,9 @@ impl Pair {
         outcome
     }
 
+    /// Later runs remember nothing of earlier ones. The file of those may still be about to be closed.
     pub(crate) fn forget(&self) {
-        for entry in std::fs::read_dir(self.hints.path()).unwrap() {
-            std::fs::remove_file(entry.unwrap().path()).unwrap();
-        }
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What was asked of source and target since it was last asked for.

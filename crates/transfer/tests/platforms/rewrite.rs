@@ -1,13 +1,17 @@
 //! Indexes that are rewritten to name what was asked for.
 
-use ferry_oci::Reference;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferry_oci::{Digest, Manifest, Reference, media_type};
 use ferry_policy::platforms::Mode;
 use ferry_policy::profile::Profile;
-use ferry_store::{Counts, Kind, MemoryStore, Side};
-use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes};
+use ferry_store::{BodyFault, Counts, FaultyStore, Kind, MemoryStore, Side};
+use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, verify};
 use ferry_testkit::quirks::{Quirks, QuirkyStore};
-use ferry_transfer::{Job, Options};
+use ferry_transfer::{Copier, Job, Options};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::harness::*;
 
@@ -202,7 +206,7 @@ async fn what_the_target_does_not_take_is_changed_as_well() {
         (Mode::Rewrite, "strip-attestations, platform-subset, docker-types"),
         (Mode::Single, "single-platform, docker-types"),
     ] {
-        let pair = Pair::to(QuirkyStore::new(std::sync::Arc::new(MemoryStore::new()), quirks), &image).await;
+        let pair = Pair::to(QuirkyStore::new(Arc::new(MemoryStore::new()), quirks), &image).await;
         let run = || pair.run_job(pair.job(select(&["arm64"], mode)), how, Options::default());
         let outcome = run().await;
         let (digest, figures) = copied(&outcome);
@@ -226,4 +230,78 @@ async fn a_recheck_asks_for_everything_again() {
     let (again, figures) = copied(&outcome);
     assert_eq!((again, figures.moved, figures.manifests), (digest, 0, 3));
     assert_eq!(pair.asked().1.stat, 1 + 2 + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_run_brings_one_image_in_several_ways() {
+    let image = image();
+    let pair = Pair::with(&image).await;
+    let jobs = [
+        ("all", None),
+        ("arm", select(&["arm64"], Mode::Rewrite)),
+        ("two", select(&["arm64", "amd64"], Mode::Rewrite)),
+        ("one", select(&["amd64"], Mode::Single)),
+    ];
+    let expected = [
+        image.root.digest(),
+        kept(&image, &[false, true, false, false, true, false]).digest(),
+        kept(&image, &[true, true, false, true, true, false]).digest(),
+        image.root.children()[0].digest,
+    ];
+    let jobs = jobs.map(|(tag, platforms)| Job { tag: Some(tag.parse().unwrap()), ..pair.job(platforms) });
+    let copier = Copier::new(Options::default(), CancellationToken::new());
+    let mut found = [None; 4];
+    copier.copy_all(jobs.to_vec(), |place, outcome| found[place] = Some(copied(&outcome).0)).await;
+    assert_eq!(found, expected.map(Some));
+    let (_, target) = pair.asked();
+    assert_eq!(target.commit as usize, image.blobs.len(), "each blob once");
+    for tag in ["all", "arm", "two", "one"] {
+        verify(&*pair.there(), &Reference::Tag(tag.parse().unwrap())).await.unwrap();
+    }
+}
+
+/// An image whose configuration is said to be of `size`, and is `config`, but for its digest.
+async fn with_config(size: usize, config: &'static [u8]) -> (Kind, Option<Side>, String) {
+    let digest = Digest::sha256(config);
+    let manifest = json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": [],
+        "config": {"mediaType": media_type::OCI_CONFIG, "digest": digest, "size": size}});
+    let root = Manifest::parse(None, Bytes::from(manifest.to_string())).unwrap();
+    let blobs = [(digest, Bytes::from_static(config))].into();
+    let pair = Pair::with(&Image { blobs, manifests: vec![root.clone()], root }).await;
+    let failure = failed(&pair.run(select(&["amd64"], Mode::Rewrite)).await);
+    assert_eq!(pair.asked().1, resolved(1), "nothing was written");
+    failure
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_not_believed_unseen() {
+    let (kind, side, said) = with_config(9 << 20, b"{}").await;
+    assert_eq!((kind, side), (Kind::Invalid, Some(Side::Source)));
+    assert!(said.contains("too large"), "{said}");
+    let (kind, side, _) = with_config(3, b"{}").await;
+    assert_eq!((kind, side), (Kind::DigestMismatch, Some(Side::Source)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_was_altered_is_refused_and_a_broken_one_asked_for_again() {
+    let pair = Pair::with(&alone("linux/amd64")).await;
+    for (fault, expected) in [
+        (BodyFault::CorruptAt(7), Err((Kind::DigestMismatch, Some(Side::Source)))),
+        (BodyFault::TruncateAfter(7), Ok(())),
+    ] {
+        let source = Arc::new(FaultyStore::new(Arc::clone(&pair.source) as _));
+        source.spoil(1, fault);
+        let mut job = pair.job(select(&["amd64"], Mode::Rewrite));
+        job.source.store = Arc::clone(&source) as _;
+        let outcome = pair.run_job(job, Default::default(), Options::default()).await;
+        assert!(source.is_spent());
+        match expected {
+            Err(expected) => {
+                let (kind, side, _) = failed(&outcome);
+                assert_eq!((kind, side), expected);
+                assert_eq!(pair.asked().1, resolved(1), "nothing was written");
+            }
+            Ok(()) => assert_eq!(copied(&outcome).0, pair.arrived().await.digest()),
+        }
+    }
 }
