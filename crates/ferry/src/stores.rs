@@ -102,7 +102,7 @@ impl Stores {
         let source = self.place(&pair.source, Role::Source)?;
         let target = self.place(&pair.target, Role::Target)?;
         let tag = pair.target.tag().cloned();
-        Ok((pair, Job { source, reference, target, tag }))
+        Ok((pair, Job { source, reference, target, tag, platforms: None }))
     }
 
     /// What an endpoint names. A layout that was named alone is its only image.

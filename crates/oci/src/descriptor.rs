@@ -68,6 +68,14 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+impl Platform {
+    /// The platform that the configuration of an image is for (image-spec `config.md`, "Properties"). `None` for what
+    /// is no such document.
+    pub fn of_config(config: &[u8]) -> Option<Self> {
+        serde_json::from_slice(config).ok()
+    }
+}
+
 impl fmt::Display for Platform {
     /// `linux/arm64/v8`, as every tool writes it; the version of Windows follows after a colon.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,6 +111,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_configuration_says_its_platform() {
+        let config =
+            json!({"architecture": "arm", "os": "linux", "variant": "v6", "config": {}, "rootfs": {}});
+        let platform = Platform::of_config(config.to_string().as_bytes()).unwrap();
+        assert_eq!(platform.to_string(), "linux/arm/v6");
+        assert_eq!(Platform::of_config(b"{}").map(|p| p.os), Some(String::new()));
+        assert_eq!(Platform::of_config(b"no JSON"), None);
+        assert_eq!(Platform::of_config(br#"{"os": "\u001b[2J"}"#), None);
+    }
 
     #[test]
     fn nothing_that_is_shown_commands_a_terminal() {

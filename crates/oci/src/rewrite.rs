@@ -17,6 +17,7 @@ pub use docker::to_docker_types;
 
 /// How BuildKit marks the entry of an attestation (buildkit `docs/attestations/attestation-storage.md`).
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 const ATTESTATION: &str = "attestation-manifest";
 
 /// What became of manifests that were rewritten: by the old digest, type, digest and size of the new one.
@@ -45,23 +46,37 @@ pub fn is_attestation(entry: &Descriptor) -> bool {
     annotations.and_then(|all| all.get(REFERENCE_TYPE)).is_some_and(|kind| kind == ATTESTATION)
 }
 
+/// The manifest that an attestation of BuildKit is about, if the entry names one.
+pub fn attested(entry: &Descriptor) -> Option<Digest> {
+    entry.annotations.as_ref()?.get(REFERENCE_DIGEST)?.parse().ok()
+}
+
 /// The index without its attestations; everything else comes back as it is.
 ///
 /// # Errors
 /// [`Inexpressible`] if nothing would be left of it.
 pub fn strip_attestations(index: &Manifest) -> Result<Manifest, Inexpressible> {
-    let drop: Vec<bool> = index.children().iter().map(is_attestation).collect();
-    if !drop.contains(&true) {
-        return Ok(index.clone());
-    }
-    if !drop.contains(&false) {
+    let keep: Vec<bool> = index.children().iter().map(|entry| !is_attestation(entry)).collect();
+    if !keep.is_empty() && !keep.contains(&true) {
         let reason = "it holds nothing but attestations";
         return Err(Inexpressible::new(format!("{} without attestations", index.digest()), reason));
     }
+    retain(index, &keep)
+}
+
+/// The index with only those of its entries at whose place `keep` is true; those beyond its end stay. One of which all
+/// stay comes back as it is.
+///
+/// # Errors
+/// [`Inexpressible`] if the result is no manifest that can be carried.
+pub fn retain(index: &Manifest, keep: &[bool]) -> Result<Manifest, Inexpressible> {
+    if !keep.iter().take(index.children().len()).any(|keep| !keep) {
+        return Ok(index.clone());
+    }
     edit(index, |document| {
-        let mut drop = drop.iter();
+        let mut keep = keep.iter();
         if let Some(entries) = document.get_mut("manifests").and_then(Value::as_array_mut) {
-            entries.retain(|_| drop.next() != Some(&true));
+            entries.retain(|_| keep.next() != Some(&false));
         }
     })
 }

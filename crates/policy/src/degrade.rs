@@ -1,28 +1,40 @@
-//! What is changed in an image because its target would not take it otherwise. Always declared, never guessed: a digest
-//! changes only by one of these.
+//! What is changed in an image because its target would not take it otherwise, or because only a part of it was asked for.
+//! Always declared, never guessed: a digest changes only by one of these.
+
+mod changes;
 
 use std::fmt;
 
 use ferry_oci::rewrite::{self, Children, Inexpressible};
 use ferry_oci::{Descriptor, Manifest, media_type};
 
+pub use changes::Changes;
+
 /// One change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Degradation {
     /// Attestations of BuildKit are left out of indexes.
     StripAttestations,
+    /// Indexes name the manifests of some platforms only, because only those were asked for. No target is declared to want
+    /// this: see [`Changes`].
+    PlatformSubset,
+    /// The manifest of one platform has taken the place of the index, in the same way.
+    SinglePlatform,
     /// OCI manifests and indexes become Docker manifests of schema 2 and manifest lists.
     DockerTypes,
 }
 
 impl Degradation {
     /// All of them, in the order in which they are applied: what is left out need not be expressible.
-    pub const ALL: [Self; 2] = [Self::StripAttestations, Self::DockerTypes];
+    pub const ALL: [Self; 4] =
+        [Self::StripAttestations, Self::PlatformSubset, Self::SinglePlatform, Self::DockerTypes];
 
     /// The name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::StripAttestations => "strip-attestations",
+            Self::PlatformSubset => "platform-subset",
+            Self::SinglePlatform => "single-platform",
             Self::DockerTypes => "docker-types",
         }
     }
@@ -31,7 +43,7 @@ impl Degradation {
     /// taken for the new one.
     fn revision(self) -> u32 {
         match self {
-            Self::StripAttestations | Self::DockerTypes => 1,
+            Self::StripAttestations | Self::PlatformSubset | Self::SinglePlatform | Self::DockerTypes => 1,
         }
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod degrade;
 pub mod naming;
+pub mod platforms;
 pub mod profile;

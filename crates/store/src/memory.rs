@@ -33,6 +33,13 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// The same store, but it takes indexes whose manifests are missing, as some registries do.
+    #[must_use]
+    pub fn taking_sparse_indexes(self) -> Self {
+        self.shared.lock().take_sparse_indexes();
+        self
+    }
+
     fn open(&self, scope: &Scope, name: &Name) -> Arc<MemoryRepository> {
         let key = Key { scope: scope.clone(), name: name.clone() };
         Arc::new(MemoryRepository { shared: self.shared.clone(), key })

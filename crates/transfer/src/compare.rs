@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use ferry_oci::{Descriptor, Digest, Manifest, Reference};
-use ferry_policy::degrade::Degradations;
+use ferry_oci::{Descriptor, Digest, Manifest, Reference, media_type};
+use ferry_policy::degrade::Changes;
+use ferry_policy::platforms::Mode;
 use ferry_store::{Kind, Repository, RepositoryMut, Side};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::copier::Run;
-use crate::graph::{Job, Shared, fail};
+use crate::graph::{ENTRIES, Job, Shared, fail};
 use crate::plan::Plan;
+use crate::platforms::of_sparse;
+use crate::reader::Origin;
 
 /// The two ends of a job.
 pub(crate) struct Sides<'a> {
@@ -28,26 +32,102 @@ pub(crate) enum Compared {
 impl Sides<'_> {
     /// Looks at the target, then at the source. An image that has to be rewritten is, if no run remembers what became of
     /// it: only then can it be compared.
+    ///
+    /// The digest of an index says nothing about what is there of a sparse one. So where one is asked for, or is known to have
+    /// been brought, each of the wanted manifests is asked for: one request for the index and one for each of those, at the
+    /// target.
     pub(crate) async fn compare(&self) -> Shared<Compared> {
-        let how = self.run.degradations(&self.job.target.id);
+        let how = self.changes();
+        match self.compare_roots(&how).await? {
+            Compared::Unchanged(digest) if !self.has_children(&digest).await? => {
+                let plan = Plan::make(&self.origin(), self.fetch(&self.job.reference).await?, &how).await?;
+                Ok(Compared::Wanted { current: Some(digest), plan })
+            }
+            compared => Ok(compared),
+        }
+    }
+
+    async fn compare_roots(&self, how: &Changes) -> Shared<Compared> {
         let current = self.current(how).await?;
-        let root = match self.wanted(current, how).await? {
+        let root = match self.wanted(current.as_ref(), how).await? {
             Wanted::Unchanged(digest) => return Ok(Compared::Unchanged(digest)),
             Wanted::Root(root) => root,
         };
-        let plan = Plan::make(Arc::clone(self.source), root, how).await?;
-        if let Some(degraded) = plan.degraded.filter(|_| !self.run.recheck) {
-            let now = plan.root.digest();
-            if current == Some(now) || self.has_untagged(&now).await? {
-                self.run.known.rewrote(degraded.original, how, now).await;
-                return Ok(Compared::Unchanged(now));
-            }
+        let current = current.map(|current| current.digest);
+        let plan = Plan::make(&self.origin(), root, how).await?;
+        let now = plan.root.digest();
+        let is_there = !self.run.recheck
+            && (current == Some(now) || (plan.degraded.is_some() && self.has_untagged(&now).await?));
+        if is_there {
+            self.run.known.rewrote(plan.original, how, now).await;
+            return Ok(Compared::Unchanged(now));
         }
         Ok(Compared::Wanted { current, plan })
     }
 
+    /// What is changed in the image on its way.
+    fn changes(&self) -> Changes {
+        let degradations = self.run.degradations(&self.job.target.id);
+        Changes { degradations, platforms: self.job.platforms.clone() }
+    }
+
+    /// Records what was brought, so that it need not be found out again.
+    pub(crate) async fn remember(&self, plan: &Plan) {
+        let (how, known, root) = (self.changes(), &self.run.known, plan.root.digest());
+        if plan.degraded.is_some() || how.selection().is_some() {
+            known.rewrote(plan.original, &how, root).await;
+        }
+        if plan.only.is_some() || known.is_sparse(&self.job.target, &root).await {
+            known.learn_sparse(&self.job.target, root, plan.only.is_some()).await;
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        self.run.origin(&self.job.source.id, Arc::clone(self.source))
+    }
+
+    async fn fetch(&self, reference: &Reference) -> Shared<Manifest> {
+        fetch(&**self.source, reference).await
+    }
+
+    /// Whether the target has all of an index that was asked for, as far as its digest does not say it.
+    async fn has_children(&self, root: &Digest) -> Shared<bool> {
+        let sparse = self.job.platforms.as_ref().filter(|selection| selection.mode() == Mode::Sparse);
+        let (known, target) = (&self.run.known, &self.job.target);
+        if sparse.is_none() && !known.is_sparse(target, root).await {
+            return Ok(true);
+        }
+        let index = match self.target.manifest(&Reference::Digest(*root)).await {
+            Ok(index) => index,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            Err(error) => return Err(Arc::new(error.on(Side::Target))),
+        };
+        let children = match sparse {
+            Some(selection) => of_sparse(selection, &index),
+            None => index.children().to_vec(),
+        };
+        let all = children.len() == index.children().len();
+        let there = stream::iter(children)
+            .map(|child| async move { self.has_child(&child).await })
+            .buffer_unordered(ENTRIES)
+            .try_all(|there| async move { there })
+            .await?;
+        if there && all && known.is_sparse(target, root).await {
+            known.learn_sparse(target, *root, false).await;
+        }
+        Ok(there)
+    }
+
+    async fn has_child(&self, child: &Descriptor) -> Shared<bool> {
+        if media_type::is_manifest(&child.media_type) {
+            return Ok(self.resolve_target(&Reference::Digest(child.digest)).await?.is_some());
+        }
+        let size = self.target.stat(&child.digest).await;
+        Ok(size.map_err(|error| Arc::new(error.on(Side::Target)))?.is_some())
+    }
+
     /// What the target has in the image's place.
-    async fn current(&self, how: Degradations) -> Shared<Option<Digest>> {
+    async fn current(&self, how: &Changes) -> Shared<Option<Descriptor>> {
         let reference = match (&self.job.tag, &self.job.reference) {
             (Some(tag), _) => Reference::Tag(tag.clone()),
             (None, Reference::Digest(digest)) => {
@@ -58,9 +138,9 @@ impl Sides<'_> {
         self.resolve_target(&reference).await
     }
 
-    async fn resolve_target(&self, reference: &Reference) -> Shared<Option<Digest>> {
+    async fn resolve_target(&self, reference: &Reference) -> Shared<Option<Descriptor>> {
         match self.target.resolve(reference).await {
-            Ok(found) => Ok(Some(found.descriptor.digest)),
+            Ok(found) => Ok(Some(found.descriptor)),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(Arc::new(error.on(Side::Target))),
         }
@@ -76,9 +156,9 @@ impl Sides<'_> {
 
     /// What the source has: nothing to compare with means that the manifest is wanted at once; otherwise a look at its
     /// digest, which costs no quota, comes first.
-    async fn wanted(&self, current: Option<Digest>, how: Degradations) -> Shared<Wanted> {
+    async fn wanted(&self, current: Option<&Descriptor>, how: &Changes) -> Shared<Wanted> {
         let Some(current) = current.filter(|_| !self.run.recheck) else {
-            return fetch(&**self.source, &self.job.reference).await.map(Wanted::Root);
+            return self.fetch(&self.job.reference).await.map(Wanted::Root);
         };
         let digest = match &self.job.reference {
             Reference::Digest(digest) => *digest,
@@ -87,16 +167,23 @@ impl Sides<'_> {
                 resolved.map_err(|error| Arc::new(error.on(Side::Source)))?.descriptor.digest
             }
         };
-        // A target that has the original has taken it, so it is not replaced by less.
-        if digest == current {
+        // A target that has the original has taken it, so it is not replaced by less. But platforms that were chosen are
+        // what is meant to be there, as some readers want a single manifest: then all platforms make way for those.
+        let chosen = how.selection().is_some() && !is_image(current);
+        if digest == current.digest && !chosen {
             return Ok(Wanted::Unchanged(digest));
         }
-        if self.run.known.rewritten(&digest, how).await == Some(current) {
-            self.run.known.rewrote(digest, how, current).await;
-            return Ok(Wanted::Unchanged(current));
+        if self.run.known.rewritten(&digest, how).await == Some(current.digest) {
+            self.run.known.rewrote(digest, how, current.digest).await;
+            return Ok(Wanted::Unchanged(current.digest));
         }
-        fetch(&**self.source, &Reference::Digest(digest)).await.map(Wanted::Root)
+        self.fetch(&Reference::Digest(digest)).await.map(Wanted::Root)
     }
+}
+
+/// Whether it is certainly no index, of which there can be less.
+fn is_image(found: &Descriptor) -> bool {
+    media_type::is_manifest(&found.media_type) && !media_type::is_index(&found.media_type)
 }
 
 enum Wanted {

@@ -1,9 +1,10 @@
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_oci::{Descriptor, Digest, Manifest, Name, Reference, Tag, media_type};
+use ferry_policy::platforms::Selection;
 use ferry_store::{Error, Kind, Repository, RepositoryMut, Scope, Side, Store};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -12,6 +13,7 @@ use crate::compare::{Compared, Sides, fetch_child};
 use crate::copier::{Key, Landing, Run};
 use crate::flight::{Flight, Landed, Trust};
 use crate::plan::Degraded;
+use crate::platforms::refused_sparse;
 
 /// An index inside an index inside an index … is followed so far and no further.
 const MAX_DEPTH: usize = 4;
@@ -42,6 +44,10 @@ pub struct Job {
     pub target: Place,
     /// Under which tag; `None` leaves it without one, to be asked for by digest.
     pub tag: Option<Tag>,
+    /// Which of its platforms, and how; `None` brings all. What is chosen by rewriting the index or by taking one of its
+    /// manifests replaces an image at the target that has all platforms, because it was asked for; what the target does
+    /// not take ([`crate::Options::degradations`]) never does.
+    pub platforms: Option<Selection>,
 }
 
 /// What became of an image.
@@ -109,6 +115,8 @@ pub(crate) struct Image {
     trust: Trust,
     /// Manifests that were fetched already, as the target gets them, by what they are there.
     made: Arc<HashMap<Digest, Manifest>>,
+    /// The children of the root that are brought, if not all are.
+    only: Option<Arc<HashSet<Digest>>>,
     limit: Limit,
     figures: Mutex<Figures>,
 }
@@ -156,11 +164,12 @@ impl Image {
             error.on(Side::Target)
         })?;
         let sides = Sides { run: &run, job, source: &source, target: &target };
-        let (current, plan) = match sides.compare().await? {
+        let (current, mut plan) = match sides.compare().await? {
             Compared::Unchanged(digest) => return Ok((digest, false)),
             Compared::Wanted { current, plan } => (current, plan),
         };
-        let (root, made) = (plan.root, Arc::new(plan.made));
+        let (root, made) = (plan.root.clone(), Arc::new(std::mem::take(&mut plan.made)));
+        let only = plan.only.clone().map(Arc::new);
         let walk = |trust| {
             Arc::new(Self {
                 run: Arc::clone(&run),
@@ -171,6 +180,7 @@ impl Image {
                 fresh: current.is_none(),
                 trust,
                 made: Arc::clone(&made),
+                only: only.clone(),
                 limit: Limit::default(),
                 figures: Mutex::default(),
             })
@@ -185,10 +195,8 @@ impl Image {
             add(total, &image.figures);
         }
         result?;
-        if let Some(degraded) = plan.degraded {
-            run.known.rewrote(degraded.original, run.degradations(&job.target.id), root.digest()).await;
-            total.lock().unwrap_or_else(PoisonError::into_inner).degraded = Some(degraded);
-        }
+        sides.remember(&plan).await;
+        total.lock().unwrap_or_else(PoisonError::into_inner).degraded = plan.degraded;
         Ok((root.digest(), true))
     }
 
@@ -201,7 +209,9 @@ impl Image {
     ) -> BoxFuture<'static, Shared<()>> {
         async move {
             self.limit.admit(&manifest, depth)?;
+            let only = self.only.as_deref().filter(|_| depth == 0);
             let mut needed: Vec<Descriptor> = manifest.children().to_vec();
+            needed.retain(|child| only.is_none_or(|only| only.contains(&child.digest)));
             needed.extend(manifest.blobs().into_iter().cloned());
             // What takes longest begins first.
             needed.sort_by_key(|descriptor| Reverse(descriptor.size));
@@ -211,7 +221,10 @@ impl Image {
                 .try_collect::<()>()
                 .await?;
             let stored = self.target.put_manifest(&manifest, tag.as_ref()).await;
-            stored.map_err(|error| Arc::new(error.on(Side::Target)))?;
+            stored.map_err(|error| match only {
+                Some(_) => refused_sparse(error, manifest.digest()),
+                None => Arc::new(error.on(Side::Target)),
+            })?;
             self.count(|figures| figures.manifests += 1);
             Ok(())
         }

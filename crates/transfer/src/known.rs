@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_oci::{Digest, Name};
-use ferry_policy::degrade::Degradations;
+use ferry_policy::degrade::Changes;
 use ferry_store::{Hints, Holding, Rewritten};
 
 use crate::graph::Place;
@@ -31,7 +31,8 @@ struct Learnt {
     /// Whether a target held a blob in the repository that is called as the source's.
     names: HashMap<(Arc<str>, Name), bool>,
     turns: HashMap<Key, Turn>,
-    rewritten: HashMap<(Digest, Degradations), Digest>,
+    /// By what they were and how they were rewritten.
+    rewritten: HashMap<(Digest, Arc<str>), Digest>,
     /// Of those, what the hints do not have yet, or what was seen again.
     new_rewritten: Vec<Rewritten>,
 }
@@ -119,30 +120,50 @@ impl Known {
     }
 
     /// What the manifest became when it was last rewritten so.
-    pub(crate) async fn rewritten(&self, from: &Digest, how: Degradations) -> Option<Digest> {
+    pub(crate) async fn rewritten(&self, from: &Digest, how: &Changes) -> Option<Digest> {
         if how.is_empty() {
             return None;
         }
-        let known = self.lock().rewritten.get(&(*from, how)).copied();
+        self.became(from, how.key().into()).await
+    }
+
+    /// Records what a manifest became, and that it is at a target now.
+    pub(crate) async fn rewrote(&self, from: Digest, how: &Changes, to: Digest) {
+        self.record(from, how.key().into(), to).await;
+    }
+
+    /// Whether only some of the manifests that an index names were brought there.
+    pub(crate) async fn is_sparse(&self, place: &Place, index: &Digest) -> bool {
+        self.became(index, sparse_at(place)).await == Some(*index)
+    }
+
+    /// Records whether that is so.
+    pub(crate) async fn learn_sparse(&self, place: &Place, index: Digest, sparse: bool) {
+        // Hints cannot be taken back, only replaced: an index that became nothing is not sparse.
+        let became = if sparse { index } else { Digest::sha256(b"") };
+        self.record(index, sparse_at(place), became).await;
+    }
+
+    async fn became(&self, from: &Digest, how: Arc<str>) -> Option<Digest> {
+        let known = self.lock().rewritten.get(&(*from, Arc::clone(&how))).copied();
         match (known, &self.hints) {
             (None, Some(hints)) => {
-                let hint = hints.rewritten(from, &how.key()).await;
+                let hint = hints.rewritten(from, &how).await;
                 hint.inspect_err(|error| tracing::debug!(%error, "no hint")).ok().flatten()
             }
             (known, _) => known,
         }
     }
 
-    /// Records what a manifest became, and that it is at a target now.
-    pub(crate) async fn rewrote(&self, from: Digest, how: Degradations, to: Digest) {
+    async fn record(&self, from: Digest, how: Arc<str>, to: Digest) {
         let handed_over = {
             let mut learnt = self.lock();
             if learnt.rewritten.len() >= MOST {
                 learnt.rewritten.clear();
             }
-            let before = learnt.rewritten.insert((from, how), to);
+            let before = learnt.rewritten.insert((from, Arc::clone(&how)), to);
             if self.hints.is_some() && before != Some(to) {
-                learnt.new_rewritten.push(Rewritten { from, how: how.key().into(), to });
+                learnt.new_rewritten.push(Rewritten { from, how, to });
             }
             if learnt.new_rewritten.len() >= HANDED_OVER {
                 std::mem::take(&mut learnt.new_rewritten)
@@ -223,4 +244,9 @@ impl Known {
             learnt.turns.remove(&key);
         }
     }
+}
+
+/// Names, in records of rewritten manifests, that an index is there without some of what it names.
+fn sparse_at(place: &Place) -> Arc<str> {
+    format!("sparse.1@{}/{}", place.id, place.repository).into()
 }

@@ -5,7 +5,8 @@
 //! target (which repository holds which blob) saves requests and is only ever a hint: being wrong costs a request.
 //!
 //! A target that does not take an image as it is gets one that was rewritten by declared degradations: then the manifests
-//! are fetched and rewritten first, and the walk goes over what they have become.
+//! are fetched and rewritten first, and the walk goes over what they have become. The same for an image of which only some
+//! platforms were asked for.
 
 mod compare;
 mod copier;
@@ -16,6 +17,7 @@ mod known;
 mod lanes;
 mod mirrors;
 mod plan;
+mod platforms;
 mod reader;
 mod retry;
 mod send;

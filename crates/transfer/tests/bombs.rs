@@ -91,6 +91,7 @@ impl Pair {
             reference: Reference::Tag(tag()),
             target: place("target", &self.target),
             tag: Some(tag()),
+            platforms: None,
         };
         let copier = Copier::new(options, CancellationToken::new());
         let outcome = copier.copy(job).await;

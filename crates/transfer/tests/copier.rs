@@ -59,6 +59,7 @@ fn job(source: &Arc<dyn Store>, target: &Arc<dyn Store>, repository: &str) -> Jo
         reference: Reference::Tag(tag()),
         target: place("target", target, repository),
         tag: Some(tag()),
+        platforms: None,
     }
 }
 

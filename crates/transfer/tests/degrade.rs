@@ -75,6 +75,7 @@ impl Pair {
             reference: Reference::Tag(tag()),
             target: place("target", &self.target, "a"),
             tag: Some(tag()),
+            platforms: None,
         }
     }
 

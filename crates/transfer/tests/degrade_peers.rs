@@ -54,6 +54,7 @@ mod peers {
             reference: Reference::Tag("v1".parse().unwrap()),
             target: place("target", &target),
             tag: Some("v1".parse().unwrap()),
+            platforms: None,
         };
         let outcome = Copier::new(options, CancellationToken::new()).copy(job).await;
         assert!(matches!(outcome, Outcome::Copied { .. }), "{outcome:?}");

@@ -43,6 +43,7 @@ async fn copy(source: Mirrors) -> (Arc<dyn Store>, Outcome) {
         reference: Reference::Tag(tag()),
         target: place("target", Arc::clone(&target)),
         tag: Some(tag()),
+        platforms: None,
     };
     let first = Duration::from_millis(1);
     let retry = Retry { first, longest: first, ..Retry::default() };

@@ -34,6 +34,7 @@ async fn copy(source: Arc<dyn Store>) -> u64 {
         reference: Reference::Tag("v1".parse().unwrap()),
         target: place("target", &target),
         tag: Some("v1".parse().unwrap()),
+        platforms: None,
     };
     let options = Options { staging: Some(staging), ..Options::default() };
     let copier = Copier::new(options, CancellationToken::new());

@@ -57,6 +57,30 @@ fn attestations_go_and_nothing_else() {
 }
 
 #[test]
+fn entries_are_kept_by_their_place() {
+    let entries = ["a", "b", "a"].map(|text| entry(t::OCI_MANIFEST, text));
+    let whole = parse(&index(&entries));
+    let kept = retain(&whole, &[false, true, true]).unwrap();
+    assert_eq!(value(&kept), index(&entries[1..]), "of two equal ones the second");
+    assert_eq!(retain(&whole, &[true, false]).unwrap().children().len(), 2, "what is beyond the end stays");
+    for all in [&[true; 3][..], &[], &[true, true, true, false]] {
+        assert_eq!(retain(&whole, all).unwrap().bytes(), whole.bytes());
+    }
+    let image = parse(&image(t::OCI_CONFIG, &[]));
+    assert_eq!(retain(&image, &[false]).unwrap().bytes(), image.bytes());
+}
+
+#[test]
+fn attestations_name_what_they_are_about() {
+    let whole = parse(&index(&[attestation("amd64"), entry(t::OCI_MANIFEST, "amd64")]));
+    assert_eq!(attested(&whole.children()[0]), Some(digest("amd64")));
+    assert_eq!(attested(&whole.children()[1]), None);
+    let mut odd = attestation("amd64");
+    odd["annotations"][REFERENCE_DIGEST] = json!("amd64");
+    assert_eq!(attested(&parse(&index(&[odd])).children()[0]), None);
+}
+
+#[test]
 fn entries_follow_their_children() {
     let mut old = entry(t::OCI_MANIFEST, "old");
     old["data"] = json!("b2xk");

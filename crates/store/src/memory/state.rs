@@ -21,6 +21,7 @@ pub(super) struct State {
     repositories: BTreeMap<Key, Content>,
     uploads: HashMap<UploadToken, Pending>,
     uploads_begun: u64,
+    sparse_indexes: bool,
 }
 
 /// An unfinished upload.
@@ -34,6 +35,10 @@ struct Pending {
 impl State {
     pub(super) fn content(&self, key: &Key) -> Option<&Content> {
         self.repositories.get(key)
+    }
+
+    pub(super) fn take_sparse_indexes(&mut self) {
+        self.sparse_indexes = true;
     }
 
     pub(super) fn content_mut(&mut self, key: &Key) -> Option<&mut Content> {
@@ -76,7 +81,8 @@ impl State {
 
     pub(super) fn put_manifest(&mut self, key: &Key, manifest: &Manifest, tag: Option<&Tag>) -> Result<()> {
         let nothing = Content::default();
-        if let Some(missing) = self.content(key).unwrap_or(&nothing).missing(manifest) {
+        let missing = self.content(key).unwrap_or(&nothing).missing(manifest);
+        if let Some(missing) = missing.filter(|_| !self.sparse_indexes || manifest.children().is_empty()) {
             let detail = format!("the repository lacks {}", missing.digest);
             return Err(Error::new(Kind::Incomplete, "push manifest", manifest.digest(), detail));
         }

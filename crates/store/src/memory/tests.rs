@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use ferry_oci::media_type;
 
 use super::*;
 use crate::{Cursor, Mount};
@@ -77,4 +78,19 @@ async fn listings_are_in_byte_order() {
     assert_eq!((last.items.len(), last.next), (1, None));
     let since_removed = store.repositories("a", page(Some("a-a"), None)).await.unwrap();
     assert_eq!(since_removed.items.len(), 2, "a cursor need not be there any more");
+}
+
+#[tokio::test]
+async fn sparse_indexes_are_taken_where_that_is_asked_for() {
+    let missing =
+        |kind: &str| format!(r#"{{"mediaType":"{kind}","digest":"{}","size":1}}"#, Digest::sha256(b"no"));
+    let parse = |text: String| Manifest::parse(None, Bytes::from(text)).unwrap();
+    let index =
+        parse(format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, missing(media_type::OCI_MANIFEST)));
+    let image =
+        parse(format!(r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#, missing(media_type::OCI_CONFIG)));
+    let (strict, lenient) = (MemoryStore::new(), MemoryStore::new().taking_sparse_indexes());
+    assert_eq!(repo(&strict, "a").put_manifest(&index, None).await.unwrap_err().kind(), Kind::Incomplete);
+    repo(&lenient, "a").put_manifest(&index, None).await.unwrap();
+    assert_eq!(repo(&lenient, "a").put_manifest(&image, None).await.unwrap_err().kind(), Kind::Incomplete);
 }
