@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ferry_policy::platforms::{Mode, Pattern};
 
 const EXIT_CODES: &str = "Exit codes: 0 all done; 1 some images failed; 2 wrong usage or configuration; \
 3 stopped with work left; 4 everything failed.";
@@ -211,6 +212,13 @@ pub(crate) struct CopyArguments {
     /// Copy all tags of each SOURCE
     #[arg(long)]
     pub(crate) all_tags: bool,
+    /// Copy only this platform of each image: linux/arm64, linux/arm/v7, amd64; may be repeated [default: all]
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platforms: Vec<Pattern>,
+    /// How: rewrite cuts the index down, so its digest changes; sparse keeps the index and brings only the manifests of the
+    /// platforms, which not every registry takes; single puts the one manifest in the index's place
+    #[arg(long, value_name = "MODE", requires = "platforms", default_value_t)]
+    pub(crate) platform_mode: Mode,
     /// Check every blob and manifest at the target, even of images that look unchanged
     #[arg(long)]
     pub(crate) recheck: bool,

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::process::ExitCode;
 
 use ferry_oci::{Reference, Registry};
+use ferry_policy::platforms::Unchosen;
 use ferry_policy::profile::Profile;
 use ferry_registry::{Quota, Refused};
 use ferry_store::{Error, Kind, Side};
@@ -92,7 +93,8 @@ pub(crate) fn hint(error: &Error, registry: Option<&Registry>) -> Option<String>
             refused.address
         ));
     }
-    if error.operation() == LOGIN {
+    let says_all = error.source().is_some_and(|source| source.is::<Unchosen>());
+    if error.operation() == LOGIN || says_all {
         return None;
     }
     Some(match (error.kind(), registry) {

@@ -19,7 +19,7 @@ pub(crate) struct Summary {
 
 /// The line about one image.
 pub(crate) fn line(pair: &Pair, outcome: &Outcome) -> String {
-    let Pair { source, target } = pair;
+    let Pair { source, target, .. } = pair;
     match outcome {
         Outcome::Copied { digest, figures } => {
             let changed = outcome.degraded().map_or_else(String::new, |changed| {

@@ -4,6 +4,7 @@ mod aim;
 mod copy;
 mod list;
 mod looking;
+mod platforms;
 mod rewrite;
 mod serve;
 mod sides;

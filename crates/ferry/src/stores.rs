@@ -98,11 +98,12 @@ impl Stores {
             true => pair.target.with_tag(naming::target_tag(&reference, pair.target.tag())),
             false => pair.target,
         };
-        let pair = Pair { source, target };
+        let pair = Pair { source, target, platforms: pair.platforms };
         let source = self.place(&pair.source, Role::Source)?;
         let target = self.place(&pair.target, Role::Target)?;
         let tag = pair.target.tag().cloned();
-        Ok((pair, Job { source, reference, target, tag, platforms: None }))
+        let platforms = pair.platforms.clone();
+        Ok((pair, Job { source, reference, target, tag, platforms }))
     }
 
     /// What an endpoint names. A layout that was named alone is its only image.

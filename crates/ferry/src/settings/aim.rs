@@ -69,6 +69,11 @@ impl Aim {
         }
     }
 
+    /// Whether names tell platforms apart.
+    pub(super) fn tells_platforms_apart(&self) -> bool {
+        self.naming.as_ref().is_some_and(Naming::tells_platforms_apart)
+    }
+
     /// Whether the image is there already.
     pub(super) fn holds(&self, image: &ImageReference) -> bool {
         match &self.to {

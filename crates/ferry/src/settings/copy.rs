@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ferry_oci::{ImageReference, Registry};
 use ferry_policy::degrade::Degradations;
+use ferry_policy::platforms::Selection;
 use ferry_policy::profile::{Choice, Profile};
 
 use super::aim::Aim;
 use super::list::read_list;
+use super::platforms::Platforms;
 use super::sides::of_sides;
 use super::wish::Wish;
 use crate::Environment;
@@ -22,6 +24,7 @@ use crate::endpoint::Endpoint;
 pub(crate) struct Copy {
     pub(crate) wishes: Vec<Wish>,
     aim: Option<Aim>,
+    platforms: Platforms,
     all_tags: bool,
     pub(crate) recheck: bool,
     pub(crate) state_dir: StateDir,
@@ -61,6 +64,8 @@ pub(crate) type MirrorOf = (Registry, MirrorPlace);
 pub(crate) struct Pair {
     pub(crate) source: Endpoint,
     pub(crate) target: Endpoint,
+    /// Which platforms of it; `None` for all.
+    pub(crate) platforms: Option<Selection>,
 }
 
 /// Where what survives a run is kept.
@@ -81,6 +86,8 @@ impl Copy {
         environment: &Environment,
     ) -> anyhow::Result<Self> {
         let aim = Aim::new(typed.to.as_deref(), typed.naming.as_deref())?;
+        let platforms = Platforms::new(typed.platforms, typed.platform_mode)?;
+        platforms.check_naming(aim.as_ref().is_some_and(Aim::tells_platforms_apart))?;
         let wishes = match (&typed.from_file, &typed.images[..]) {
             (Some(list), _) => read_list(list)?,
             (None, images) if aim.is_some() => {
@@ -115,6 +122,7 @@ impl Copy {
         let settings = Self {
             wishes,
             aim,
+            platforms,
             all_tags: typed.all_tags,
             recheck: typed.recheck,
             state_dir,
@@ -148,8 +156,12 @@ impl Copy {
     /// # Errors
     /// Two images that would become one, or a name that its target does not take.
     pub(crate) fn pairs(&self, wishes: &[Wish]) -> anyhow::Result<Pairs> {
-        let pairs =
-            wishes.iter().map(|wish| wish.pair(self.aim.as_ref())).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut pairs = Vec::new();
+        for wish in wishes {
+            for platform in self.platforms.choices() {
+                pairs.push(wish.pair(self.aim.as_ref(), platform)?);
+            }
+        }
         refuse_collisions(&pairs)?;
         let targets = fit(&pairs, |registry| {
             self.profile.or_else(|| self.profiles.get(registry).copied()).unwrap_or_default()
@@ -161,7 +173,7 @@ impl Copy {
 /// Refuses names that their targets do not take, before anything moves, and tells what images become for targets.
 fn fit(pairs: &[Pair], choice: impl Fn(&Registry) -> Choice) -> anyhow::Result<HashMap<Registry, Fit>> {
     let mut fits = HashMap::new();
-    for Pair { source, target } in pairs {
+    for Pair { source, target, .. } in pairs {
         let Endpoint::Registry(image) = target else { continue };
         let choice = choice(&image.registry);
         let profile = choice.profile(&image.registry);
@@ -207,7 +219,7 @@ fn refuse_collisions(pairs: &[Pair]) -> anyhow::Result<()> {
     let mut taken: HashMap<String, &Pair> = HashMap::new();
     for pair in pairs.iter().filter(|pair| pair.target.tag().is_some()) {
         if let Some(other) = taken.insert(pair.target.to_string(), pair)
-            && other.source != pair.source
+            && (&other.source, &other.platforms) != (&pair.source, &pair.platforms)
         {
             bail!(
                 "{} and {} would both become {}; give one of them another name",
@@ -227,7 +239,8 @@ mod tests {
     use crate::settings::list::parse_list;
 
     fn pairs(list: &str) -> Vec<Pair> {
-        parse_list("list", list).unwrap().iter().map(|wish| wish.pair(None).unwrap()).collect()
+        let wishes = parse_list("list", list).unwrap();
+        wishes.iter().map(|wish| wish.pair(None, &crate::settings::platforms::Choice::ALL).unwrap()).collect()
     }
 
     #[test]

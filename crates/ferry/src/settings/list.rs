@@ -45,11 +45,12 @@ mod tests {
     use super::*;
 
     use crate::settings::aim::Aim;
+    use crate::settings::platforms::Choice;
 
     fn targets(list: &str) -> Vec<String> {
         let aim = Aim::new(Some("localhost:5000/m"), None).unwrap();
         let wishes = parse_list("list", list).unwrap();
-        wishes.iter().map(|wish| wish.pair(aim.as_ref()).unwrap().target.to_string()).collect()
+        wishes.iter().map(|wish| wish.pair(aim.as_ref(), &Choice::ALL).unwrap().target.to_string()).collect()
     }
 
     #[test]
@@ -84,7 +85,7 @@ mod tests {
             ("\nquay.io/A c\n", "list, line 2: \"quay.io/A\" is not a valid image reference"),
         ] {
             let error = parse_list("list", list).and_then(|wishes| {
-                wishes.iter().map(|wish| wish.pair(None)).collect::<anyhow::Result<Vec<_>>>()
+                wishes.iter().map(|wish| wish.pair(None, &Choice::ALL)).collect::<anyhow::Result<Vec<_>>>()
             });
             let error = format!("{:#}", error.unwrap_err());
             assert!(error.starts_with(message), "{error}");

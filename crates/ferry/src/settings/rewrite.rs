@@ -6,6 +6,7 @@ use ferry_oci::ImageReference;
 
 use super::aim::Aim;
 use super::list::read_list;
+use super::platforms::Choice;
 use crate::cli::RewriteArguments;
 use crate::endpoint::Endpoint;
 
@@ -32,9 +33,10 @@ impl Rewrite {
             bail!("--to: a registry is needed, nobody pulls from a layout or an archive");
         }
         let files = if typed.files.is_empty() { vec!["-".into()] } else { typed.files };
+        let platform = Choice { name: typed.platform.clone(), ..Choice::ALL };
         let mut named = HashMap::new();
         for wish in typed.from_file.as_deref().map(read_list).transpose()?.unwrap_or_default() {
-            let pair = wish.pair(aim.as_ref())?;
+            let pair = wish.pair(aim.as_ref(), &platform)?;
             if let (Endpoint::Registry(source), Endpoint::Registry(target)) = (pair.source, pair.target) {
                 named.insert(tagged(source), target);
             }

@@ -3,6 +3,7 @@ use ferry_policy::naming;
 
 use super::aim::{Aim, Chosen, carried_tag};
 use super::copy::Pair;
+use super::platforms::Choice;
 use crate::endpoint::Endpoint;
 
 /// An image, or all images of a repository or layout, that somebody wants somewhere.
@@ -79,26 +80,25 @@ impl Wish {
     ///
     /// # Errors
     /// That there is no target, or what is wrong with its name.
-    pub(crate) fn pair(&self, aim: Option<&Aim>) -> anyhow::Result<Pair> {
-        let pair = self.try_pair(aim);
-        match &self.place {
-            Some(place) => pair.with_context(|| place.clone()),
-            None => pair,
-        }
+    pub(crate) fn pair(&self, aim: Option<&Aim>, platform: &Choice) -> anyhow::Result<Pair> {
+        let target = self.place_of(aim, platform.name.as_deref());
+        let target = match &self.place {
+            Some(place) => target.with_context(|| place.clone()),
+            None => target,
+        };
+        Ok(Pair { source: self.source.clone(), target: target?, platforms: platform.selection.clone() })
     }
 
-    fn try_pair(&self, aim: Option<&Aim>) -> anyhow::Result<Pair> {
+    fn place_of(&self, aim: Option<&Aim>, platform: Option<&str>) -> anyhow::Result<Endpoint> {
         let chosen = match &self.target {
-            Wanted::At(target) => {
-                return Ok(Pair { source: self.source.clone(), target: self.tagged(target) });
-            }
+            Wanted::At(target) => return Ok(self.tagged(target)),
             Wanted::Chosen(chosen) => Some(chosen),
             Wanted::ByNaming => None,
         };
         let Some(aim) = aim else {
             bail!("{}: no target; write SOURCE TARGET, or say where all go with --to PREFIX", self.source);
         };
-        Ok(Pair { source: self.source.clone(), target: aim.target(&self.source, chosen, None)? })
+        aim.target(&self.source, chosen, platform)
     }
 
     /// The target with the source's tag if it has none; the source's name comes along into archives, which have no other.

@@ -113,3 +113,42 @@ async fn nothing_moves_when_names_clash() {
     let listed = remote(&to.host()).repositories("", Default::default()).await.unwrap();
     assert!(listed.items.is_empty(), "{listed:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn platforms_are_chosen() {
+    let ferry = Ferry::new();
+    let (from, to) = (ferry.serve(&ferry.path("from"), 0).await, ferry.serve(&ferry.path("to"), 0).await);
+    let image = ImageBuilder::new(MediaTypes::Oci)
+        .platform("linux/amd64", [Layer::random(1, 1000)])
+        .platform("linux/arm64", [Layer::random(2, 1000)])
+        .platform("linux/s390x", [Layer::random(3, 1000)])
+        .build();
+    let named = NamedImage { repository: "app".parse().unwrap(), tag: "v1".parse().unwrap(), image };
+    push(std::slice::from_ref(&named), &from.host()).await;
+    let (source, host) = (format!("{}/app:v1", from.host()), to.host());
+    let target = |name: &str| format!("{host}/{name}");
+    let two = "--platform=arm64,linux/amd64";
+    let ran = ferry.run(&["copy", two, &source, &target("two")]).await.ok();
+    assert!(ran.out.contains("platform-subset"), "{}", ran.out);
+    let index = reader(&host, "two").manifest(&"v1".parse().unwrap()).await.unwrap();
+    assert_eq!(index.children().len(), 2);
+
+    let both = ["copy", two, "--platform-mode", "single", "--to", &host];
+    let apart = ferry.run(&[&both[..], &["--naming", "{basename}-{platform}", &source]].concat()).await.ok();
+    assert!(
+        apart.out.contains("app-linux-amd64:v1") && apart.out.contains("app-linux-arm64:v1"),
+        "{}",
+        apart.out
+    );
+    let alone = reader(&host, "app-linux-arm64").manifest(&"v1".parse().unwrap()).await.unwrap();
+    assert!(alone.children().is_empty());
+    let clash = ferry.run(&[&both[..], &[&source]].concat()).await;
+    assert_eq!(clash.code, Some(2), "{clash:?}");
+    let none = ferry.run(&["copy", "--platform", "riscv64", &source, &target("none")]).await;
+    assert_eq!(none.code, Some(4));
+    assert!(none.out.contains("it has no linux/riscv64; it has linux/amd64, linux/arm64"), "{}", none.out);
+    assert_eq!(none.err, "", "the error says all");
+    let sparse = ferry.run(&["copy", two, "--platform-mode", "sparse", &source, &target("sparse")]).await;
+    assert_eq!(sparse.code, Some(4));
+    assert!(sparse.out.contains("use rewrite"), "{}", sparse.out);
+}
