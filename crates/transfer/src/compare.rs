@@ -1,9 +1,10 @@
 //! What is to be done about an image, in the fewest requests.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use ferry_oci::{Descriptor, Digest, Manifest, Reference};
-use ferry_policy::degrade::Degradations;
+use ferry_oci::{Descriptor, Digest, Manifest, Reference, media_type};
+use ferry_policy::degrade::{Degradation, Degradations};
 use ferry_store::{Kind, Repository, RepositoryMut, Side};
 
 use crate::copier::Run;
@@ -12,7 +13,7 @@ use crate::plan::Plan;
 
 /// The two ends of a job.
 pub(crate) struct Sides<'a> {
-    pub(crate) run: &'a Run,
+    pub(crate) run: &'a Arc<Run>,
     pub(crate) job: &'a Job,
     pub(crate) source: &'a Arc<dyn Repository>,
     pub(crate) target: &'a Arc<dyn RepositoryMut>,
@@ -20,9 +21,50 @@ pub(crate) struct Sides<'a> {
 
 pub(crate) enum Compared {
     /// The target has it; this is what it is there.
-    Unchanged(Digest),
+    Unchanged(Arrived),
     /// The target has something else in its place, or nothing.
     Wanted { current: Option<Digest>, plan: Plan },
+}
+
+/// An image that is at its target.
+pub(crate) struct Arrived {
+    /// What it is there.
+    pub(crate) descriptor: Descriptor,
+    /// The same, if it was read already.
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) changed: Changed,
+}
+
+/// Which manifests of an image have another digest at the target than at the source.
+pub(crate) enum Changed {
+    /// These.
+    Only(HashSet<Digest>),
+    /// An earlier run rewrote it: indexes, and nothing that they name.
+    Indexes,
+    /// An earlier run rewrote it: whatever could be.
+    All,
+}
+
+impl Changed {
+    /// What an earlier run changed by `how`.
+    fn by(how: Degradations) -> Self {
+        if how.contains(Degradation::DockerTypes) { Self::All } else { Self::Indexes }
+    }
+
+    /// Whether a manifest is at the target what it is at the source.
+    pub(crate) fn spares(&self, manifest: &Descriptor) -> bool {
+        match self {
+            Self::Only(changed) => !changed.contains(&manifest.digest),
+            Self::Indexes => !media_type::is_index(&manifest.media_type),
+            Self::All => false,
+        }
+    }
+}
+
+impl Arrived {
+    fn unread(descriptor: Descriptor, changed: Changed) -> Self {
+        Self { descriptor, manifest: None, changed }
+    }
 }
 
 impl Sides<'_> {
@@ -31,23 +73,30 @@ impl Sides<'_> {
     pub(crate) async fn compare(&self) -> Shared<Compared> {
         let how = self.run.degradations(&self.job.target.id);
         let current = self.current(how).await?;
+        let there = current.as_ref().map(|found| found.digest);
         let root = match self.wanted(current, how).await? {
-            Wanted::Unchanged(digest) => return Ok(Compared::Unchanged(digest)),
+            Wanted::Unchanged(arrived) => return Ok(Compared::Unchanged(arrived)),
             Wanted::Root(root) => root,
         };
         let plan = Plan::make(Arc::clone(self.source), root, how).await?;
         if let Some(degraded) = plan.degraded.filter(|_| !self.run.recheck) {
             let now = plan.root.digest();
-            if current == Some(now) || self.has_untagged(&now).await? {
+            if there == Some(now) || self.has_untagged(&now).await? {
                 self.run.known.rewrote(degraded.original, how, now).await;
-                return Ok(Compared::Unchanged(now));
+                return Ok(Compared::Unchanged(plan.arrived()));
             }
         }
-        Ok(Compared::Wanted { current, plan })
+        Ok(Compared::Wanted { current: there, plan })
+    }
+
+    /// The same for what is never rewritten. Also says whether the target has something in its place.
+    pub(crate) async fn compare_as_is(&self) -> Shared<(bool, Wanted)> {
+        let current = self.current(Degradations::NONE).await?;
+        Ok((current.is_some(), self.wanted(current, Degradations::NONE).await?))
     }
 
     /// What the target has in the image's place.
-    async fn current(&self, how: Degradations) -> Shared<Option<Digest>> {
+    async fn current(&self, how: Degradations) -> Shared<Option<Descriptor>> {
         let reference = match (&self.job.tag, &self.job.reference) {
             (Some(tag), _) => Reference::Tag(tag.clone()),
             (None, Reference::Digest(digest)) => {
@@ -58,9 +107,9 @@ impl Sides<'_> {
         self.resolve_target(&reference).await
     }
 
-    async fn resolve_target(&self, reference: &Reference) -> Shared<Option<Digest>> {
+    pub(crate) async fn resolve_target(&self, reference: &Reference) -> Shared<Option<Descriptor>> {
         match self.target.resolve(reference).await {
-            Ok(found) => Ok(Some(found.descriptor.digest)),
+            Ok(found) => Ok(Some(found.descriptor)),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(Arc::new(error.on(Side::Target))),
         }
@@ -76,7 +125,7 @@ impl Sides<'_> {
 
     /// What the source has: nothing to compare with means that the manifest is wanted at once; otherwise a look at its
     /// digest, which costs no quota, comes first.
-    async fn wanted(&self, current: Option<Digest>, how: Degradations) -> Shared<Wanted> {
+    async fn wanted(&self, current: Option<Descriptor>, how: Degradations) -> Shared<Wanted> {
         let Some(current) = current.filter(|_| !self.run.recheck) else {
             return fetch(&**self.source, &self.job.reference).await.map(Wanted::Root);
         };
@@ -88,23 +137,23 @@ impl Sides<'_> {
             }
         };
         // A target that has the original has taken it, so it is not replaced by less.
-        if digest == current {
-            return Ok(Wanted::Unchanged(digest));
+        if digest == current.digest {
+            return Ok(Wanted::Unchanged(Arrived::unread(current, Changed::Only(HashSet::new()))));
         }
-        if self.run.known.rewritten(&digest, how).await == Some(current) {
-            self.run.known.rewrote(digest, how, current).await;
-            return Ok(Wanted::Unchanged(current));
+        if self.run.known.rewritten(&digest, how).await == Some(current.digest) {
+            self.run.known.rewrote(digest, how, current.digest).await;
+            return Ok(Wanted::Unchanged(Arrived::unread(current, Changed::by(how))));
         }
         fetch(&**self.source, &Reference::Digest(digest)).await.map(Wanted::Root)
     }
 }
 
-enum Wanted {
-    Unchanged(Digest),
+pub(crate) enum Wanted {
+    Unchanged(Arrived),
     Root(Manifest),
 }
 
-async fn fetch(source: &dyn Repository, reference: &Reference) -> Shared<Manifest> {
+pub(crate) async fn fetch(source: &dyn Repository, reference: &Reference) -> Shared<Manifest> {
     source.manifest(reference).await.map_err(|error| Arc::new(error.on(Side::Source)))
 }
 

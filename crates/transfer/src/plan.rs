@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
-use crate::compare::fetch_child;
+use crate::compare::{Arrived, Changed, fetch_child};
 use crate::graph::{ENTRIES, Limit, Shared, fail};
 
 /// Rewritten manifests are kept until they are sent. An image with more than so many bytes of them is none.
@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) made: HashMap<Digest, Manifest>,
     /// `None` if the image stays as it is.
     pub(crate) degraded: Option<Degraded>,
+    /// Those of its manifests that are not what they were.
+    changed: HashSet<Digest>,
 }
 
 impl Plan {
@@ -44,8 +46,21 @@ impl Plan {
         let work = std::mem::take(&mut *planner.work());
         let changed = root.digest() != original;
         let degraded = changed.then_some(Degraded { original, applied: work.applied });
-        Ok(Self { root, made: work.made, degraded })
+        Ok(Self { root, made: work.made, degraded, changed: work.changed })
     }
+
+    /// The image once the target has it.
+    pub(crate) fn arrived(self) -> Arrived {
+        Arrived {
+            descriptor: describe(&self.root),
+            manifest: Some(self.root),
+            changed: Changed::Only(self.changed),
+        }
+    }
+}
+
+fn describe(manifest: &Manifest) -> Descriptor {
+    Descriptor::new(manifest.media_type(), manifest.digest(), manifest.bytes().len() as u64)
 }
 
 struct Planner {
@@ -62,6 +77,7 @@ struct Work {
     made: HashMap<Digest, Manifest>,
     bytes: usize,
     applied: Degradations,
+    changed: HashSet<Digest>,
 }
 
 impl Planner {
@@ -83,6 +99,9 @@ impl Planner {
                 .await?;
             let rewritten = self.how.apply(&manifest, &children);
             let (new, applied) = rewritten.map_err(|why| inexpressible(&manifest, why))?;
+            if new.digest() != manifest.digest() {
+                self.work().changed.insert(new.digest());
+            }
             self.keep(&new, applied)?;
             Ok(new)
         }
@@ -94,7 +113,7 @@ impl Planner {
         let make = || async {
             let manifest = fetch_child(&*self.source, &child).await?;
             let new = Arc::clone(&self).rewrite(manifest, depth + 1).await?;
-            Ok(Descriptor::new(new.media_type(), new.digest(), new.bytes().len() as u64))
+            Ok(describe(&new))
         };
         let new: Shared<&Descriptor> = once.get_or_try_init(make).await;
         Ok((child.digest, new?.clone()))

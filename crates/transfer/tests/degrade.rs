@@ -90,7 +90,7 @@ impl Pair {
     async fn run_job(&self, job: Job, how: Degradations, options: Options) -> Outcome {
         let hints = FileHints::open(&self.hints.path().join("seen.db"), SystemTime::now()).await.unwrap();
         let degradations = [("target".into(), how)].into();
-        let options = Options { degradations, hints: Some(Arc::new(hints)), ..options };
+        let options = Options { degradations, hints: Some(Arc::new(hints)), belongings: false, ..options };
         let copier = Copier::new(options, CancellationToken::new());
         let outcome = copier.copy(job).await;
         copier.settle().await;
