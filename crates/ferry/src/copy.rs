@@ -42,6 +42,7 @@ pub(crate) async fn copy(
         staging: kept.staging,
         hints: kept.hints,
         recheck: settings.recheck,
+        belongings: settings.belongings,
         degradations: settings
             .targets
             .iter()

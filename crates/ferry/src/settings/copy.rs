@@ -21,6 +21,8 @@ use crate::endpoint::Endpoint;
 pub(crate) struct Copy {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) recheck: bool,
+    /// Whether what belongs to images is copied with them.
+    pub(crate) belongings: bool,
     pub(crate) state_dir: StateDir,
     /// Bytes that unfinished blobs may take on disk; `None` leaves it to the free space.
     pub(crate) spool_limit: Option<u64>,
@@ -100,6 +102,7 @@ impl Copy {
         Ok(Self {
             pairs,
             recheck: typed.recheck,
+            belongings: !typed.no_referrers,
             state_dir,
             spool_limit: typed.spool_limit.map(|size| size.as_u64()),
             budget: typed.budget,

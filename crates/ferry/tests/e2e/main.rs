@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod artifacts;
 mod cli;
 mod documents;
 mod faults;
@@ -12,6 +13,7 @@ mod limits;
 mod looking;
 mod peers;
 mod peers_accounts;
+mod peers_artifacts;
 mod profiles;
 mod quirks;
 mod ranges;
