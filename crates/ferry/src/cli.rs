@@ -222,6 +222,9 @@ pub(crate) struct CopyArguments {
     /// Check every blob and manifest at the target, even of images that look unchanged
     #[arg(long)]
     pub(crate) recheck: bool,
+    /// Copy images without what belongs to them: referrers and cosign's tags (signatures, attestations, SBOMs)
+    #[arg(long)]
+    pub(crate) no_referrers: bool,
     /// Stop in good time before so much time has passed, keep what was moved, and exit with 3: 45m, 1h30m
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) budget: Option<Duration>,

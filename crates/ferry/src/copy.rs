@@ -44,6 +44,7 @@ pub(crate) async fn copy(
         staging: kept.staging,
         hints: kept.hints,
         recheck: settings.recheck,
+        belongings: settings.belongings,
         degradations: wanted.targets.iter().map(|(to, fit)| (to.as_str().into(), fit.degradations)).collect(),
         ..Options::default()
     };

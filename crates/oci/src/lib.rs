@@ -28,7 +28,7 @@ pub use link::{format_next_link, next_link};
 pub use manifest::{Content, MAX_MANIFEST_SIZE, Manifest, referrers_index};
 pub use name::{Name, Registry, Tag};
 pub use range::{ContentRange, RangeRequest, UploadRange, parse_range};
-pub use reference::{ImageReference, Reference, fallback_tag};
+pub use reference::{ImageReference, Reference, artifact_tag, fallback_tag, is_fallback_tag};
 
 /// A text or document that does not follow its grammar.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -123,6 +123,23 @@ pub fn fallback_tag(subject: &Digest) -> Tag {
     }
 }
 
+/// Whether `tag` is of the form of [`fallback_tag`]: a list of referrers, and no image of its own.
+pub fn is_fallback_tag(tag: &Tag) -> bool {
+    let hex = tag.as_str().strip_prefix("sha256-").or_else(|| tag.as_str().strip_prefix("sha512-"));
+    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// The manifest that the artifact under `tag` belongs to, and what it is to it, if the tag is one as cosign makes them:
+/// `sha256-HEX.sig`, `.att`, `.sbom` (sigstore/cosign `specs/SIGNATURE_SPEC.md`), or of another suffix `[a-z0-9]+`.
+pub fn artifact_tag(tag: &Tag) -> Option<(Digest, &str)> {
+    let (subject, suffix) = tag.as_str().split_once('.')?;
+    let suffix = Some(suffix)
+        .filter(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+    // A tag is too short for the digest of another algorithm.
+    let subject = format!("sha256:{}", subject.strip_prefix("sha256-")?);
+    Some((subject.parse().ok()?, suffix?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +197,37 @@ mod tests {
         let digest = Digest::of(crate::Algorithm::Sha512, b"x");
         assert_eq!(fallback_tag(&digest).as_str().len(), "sha512-".len() + 64);
         assert_eq!(fallback_tag(&Digest::sha256(b"")).as_str(), format!("sha256-{HEX}"));
+    }
+
+    #[test]
+    fn tags_that_stand_for_what_belongs_to_a_manifest() {
+        let tag = |text: String| text.parse::<Tag>().unwrap();
+        for digest in [Digest::sha256(b""), Digest::of(crate::Algorithm::Sha512, b"x")] {
+            assert!(
+                is_fallback_tag(&fallback_tag(&digest)) && artifact_tag(&fallback_tag(&digest)).is_none()
+            );
+        }
+        for suffix in ["sig", "att", "sbom", "v2"] {
+            let tag = tag(format!("sha256-{HEX}.{suffix}"));
+            assert_eq!(artifact_tag(&tag), Some((Digest::sha256(b""), suffix)));
+            assert!(!is_fallback_tag(&tag));
+        }
+        for other in [
+            "latest".to_owned(),
+            "sha256-abc".to_owned(),
+            "sha256-abc.sig".to_owned(),
+            format!("sha256-{HEX}0"),
+            format!("md5-{HEX}"),
+            format!("sha256-{}", HEX.to_uppercase()),
+            format!("sha256-{HEX}."),
+            format!("sha256-{HEX}.a.b"),
+            format!("sha256-{HEX}.SIG"),
+            format!("sha512-{HEX}.sig"),
+            format!("v1.{HEX}"),
+        ] {
+            let tag = tag(other);
+            assert!(!is_fallback_tag(&tag) && artifact_tag(&tag).is_none(), "{tag}");
+        }
     }
 
     proptest::proptest! {

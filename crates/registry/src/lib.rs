@@ -24,6 +24,7 @@ mod foreign;
 mod habit;
 mod host;
 mod list;
+mod listed;
 mod mount;
 mod options;
 mod outgoing;

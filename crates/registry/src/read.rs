@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use ferry_oci::{Algorithm, Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, Name, Reference, media_type};
 use ferry_store::{Blob, ByteRange, Kind, Page, PageRequest, Repository, Resolved, Result, TagEntry};
@@ -8,6 +10,7 @@ use url::Url;
 use crate::access::{Access, Action};
 use crate::desk::Desk;
 use crate::error::{Tried, What};
+use crate::listed::Listed;
 use crate::request::{Answer, Request, length, plain, text};
 
 /// The header with the digest of what is answered (distribution-spec, "Pulling manifests").
@@ -26,11 +29,13 @@ pub(crate) struct RemoteRepository {
     pub(crate) host: Desk,
     pub(crate) name: Name,
     action: Action,
+    /// What a listing of the tags said, for as long as this value lives.
+    pub(crate) listed: Arc<Listed>,
 }
 
 impl RemoteRepository {
     pub(crate) fn new(host: Desk, name: Name, action: Action) -> Self {
-        Self { host, name, action }
+        Self { host, name, action, listed: Arc::default() }
     }
 
     pub(crate) fn access(&self) -> Access {
@@ -144,7 +149,10 @@ impl Repository for RemoteRepository {
     }
 
     async fn tags(&self, page: PageRequest) -> Result<Page<TagEntry>> {
-        self.list_tags(page).await
+        let after = page.after.clone();
+        let listed = self.list_tags(page).await;
+        self.listed.learn(after.as_ref(), listed.as_ref().ok());
+        listed
     }
 
     async fn referrers(

@@ -114,7 +114,11 @@ impl RemoteRepository {
     }
 
     async fn tag_listing(&self, subject: &Digest) -> Tried<Listing> {
-        let manifest = match self.fetch(&Reference::Tag(fallback_tag(subject))).await {
+        let tag = fallback_tag(subject);
+        if self.listed.lacks(&tag) {
+            return Ok(Listing::default());
+        }
+        let manifest = match self.fetch(&Reference::Tag(tag)).await {
             Ok(manifest) => manifest,
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(Listing::default()),
             Err(failure) => return Err(failure),
@@ -137,6 +141,7 @@ impl RemoteRepository {
         let lock = self.host.shared.subject(key);
         let _alone = lock.lock().await;
         let tag = fallback_tag(subject);
+        self.listed.forget();
         let before = match self.fetch(&Reference::Tag(tag.clone())).await {
             Ok(manifest) if manifest.media_type() == media_type::OCI_INDEX => Some(manifest),
             Ok(_) => return Ok(false),

@@ -1,10 +1,11 @@
 //! What is to be done about an image, in the fewest requests.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ferry_oci::{Descriptor, Digest, Manifest, Reference, media_type};
-use ferry_policy::degrade::Changes;
-use ferry_policy::platforms::Mode;
+use ferry_policy::degrade::{Changes, Degradation};
+use ferry_policy::platforms::{Mode, Selection};
 use ferry_store::{Kind, Repository, RepositoryMut, Side};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -16,7 +17,7 @@ use crate::reader::Origin;
 
 /// The two ends of a job.
 pub(crate) struct Sides<'a> {
-    pub(crate) run: &'a Run,
+    pub(crate) run: &'a Arc<Run>,
     pub(crate) job: &'a Job,
     pub(crate) source: &'a Arc<dyn Repository>,
     pub(crate) target: &'a Arc<dyn RepositoryMut>,
@@ -24,9 +25,50 @@ pub(crate) struct Sides<'a> {
 
 pub(crate) enum Compared {
     /// The target has it; this is what it is there.
-    Unchanged(Digest),
+    Unchanged(Arrived),
     /// The target has something else in its place, or nothing.
     Wanted { current: Option<Digest>, plan: Plan },
+}
+
+/// An image that is at its target.
+pub(crate) struct Arrived {
+    /// What it is there.
+    pub(crate) descriptor: Descriptor,
+    /// The same, if it was read already.
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) changed: Changed,
+}
+
+/// Which manifests of an image have another digest at the target than at the source.
+pub(crate) enum Changed {
+    /// These.
+    Only(HashSet<Digest>),
+    /// An earlier run rewrote it: indexes, and nothing that they name.
+    Indexes,
+    /// An earlier run rewrote it: whatever could be.
+    All,
+}
+
+impl Changed {
+    /// What an earlier run changed by `how`.
+    fn by(how: &Changes) -> Self {
+        if how.degradations.contains(Degradation::DockerTypes) { Self::All } else { Self::Indexes }
+    }
+
+    /// Whether a manifest is at the target what it is at the source.
+    pub(crate) fn spares(&self, manifest: &Descriptor) -> bool {
+        match self {
+            Self::Only(changed) => !changed.contains(&manifest.digest),
+            Self::Indexes => !media_type::is_index(&manifest.media_type),
+            Self::All => false,
+        }
+    }
+}
+
+impl Arrived {
+    fn unread(descriptor: Descriptor, changed: Changed) -> Self {
+        Self { descriptor, manifest: None, changed }
+    }
 }
 
 impl Sides<'_> {
@@ -39,9 +81,9 @@ impl Sides<'_> {
     pub(crate) async fn compare(&self) -> Shared<Compared> {
         let how = self.changes();
         match self.compare_roots(&how).await? {
-            Compared::Unchanged(digest) if !self.has_children(&digest).await? => {
+            Compared::Unchanged(arrived) if !self.has_children(&arrived.descriptor.digest).await? => {
                 let plan = Plan::make(&self.origin(), self.fetch(&self.job.reference).await?, &how).await?;
-                Ok(Compared::Wanted { current: Some(digest), plan })
+                Ok(Compared::Wanted { current: Some(arrived.descriptor.digest), plan })
             }
             compared => Ok(compared),
         }
@@ -49,20 +91,26 @@ impl Sides<'_> {
 
     async fn compare_roots(&self, how: &Changes) -> Shared<Compared> {
         let current = self.current(how).await?;
-        let root = match self.wanted(current.as_ref(), how).await? {
-            Wanted::Unchanged(digest) => return Ok(Compared::Unchanged(digest)),
+        let there = current.as_ref().map(|found| found.digest);
+        let root = match self.wanted(current, how).await? {
+            Wanted::Unchanged(arrived) => return Ok(Compared::Unchanged(arrived)),
             Wanted::Root(root) => root,
         };
-        let current = current.map(|current| current.digest);
         let plan = Plan::make(&self.origin(), root, how).await?;
         let now = plan.root.digest();
         let is_there = !self.run.recheck
-            && (current == Some(now) || (plan.degraded.is_some() && self.has_untagged(&now).await?));
+            && (there == Some(now) || (plan.degraded.is_some() && self.has_untagged(&now).await?));
         if is_there {
             self.run.known.rewrote(plan.original, how, now).await;
-            return Ok(Compared::Unchanged(now));
+            return Ok(Compared::Unchanged(plan.arrived()));
         }
-        Ok(Compared::Wanted { current, plan })
+        Ok(Compared::Wanted { current: there, plan })
+    }
+
+    /// The same for what is never rewritten. Also says whether the target has something in its place.
+    pub(crate) async fn compare_as_is(&self) -> Shared<(bool, Wanted)> {
+        let current = self.current(&Changes::default()).await?;
+        Ok((current.is_some(), self.wanted(current, &Changes::default()).await?))
     }
 
     /// What is changed in the image on its way.
@@ -90,9 +138,14 @@ impl Sides<'_> {
         fetch(&**self.source, reference).await
     }
 
+    /// Which manifests of the index are brought, if it stays as it is although some are not.
+    pub(crate) fn sparse(&self) -> Option<&Selection> {
+        self.job.platforms.as_ref().filter(|selection| selection.mode() == Mode::Sparse)
+    }
+
     /// Whether the target has all of an index that was asked for, as far as its digest does not say it.
     async fn has_children(&self, root: &Digest) -> Shared<bool> {
-        let sparse = self.job.platforms.as_ref().filter(|selection| selection.mode() == Mode::Sparse);
+        let sparse = self.sparse();
         let (known, target) = (&self.run.known, &self.job.target);
         if sparse.is_none() && !known.is_sparse(target, root).await {
             return Ok(true);
@@ -138,7 +191,7 @@ impl Sides<'_> {
         self.resolve_target(&reference).await
     }
 
-    async fn resolve_target(&self, reference: &Reference) -> Shared<Option<Descriptor>> {
+    pub(crate) async fn resolve_target(&self, reference: &Reference) -> Shared<Option<Descriptor>> {
         match self.target.resolve(reference).await {
             Ok(found) => Ok(Some(found.descriptor)),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
@@ -156,7 +209,7 @@ impl Sides<'_> {
 
     /// What the source has: nothing to compare with means that the manifest is wanted at once; otherwise a look at its
     /// digest, which costs no quota, comes first.
-    async fn wanted(&self, current: Option<&Descriptor>, how: &Changes) -> Shared<Wanted> {
+    async fn wanted(&self, current: Option<Descriptor>, how: &Changes) -> Shared<Wanted> {
         let Some(current) = current.filter(|_| !self.run.recheck) else {
             return self.fetch(&self.job.reference).await.map(Wanted::Root);
         };
@@ -169,13 +222,13 @@ impl Sides<'_> {
         };
         // A target that has the original has taken it, so it is not replaced by less. But platforms that were chosen are
         // what is meant to be there, as some readers want a single manifest: then all platforms make way for those.
-        let chosen = how.selection().is_some() && !is_image(current);
+        let chosen = how.selection().is_some() && !is_image(&current);
         if digest == current.digest && !chosen {
-            return Ok(Wanted::Unchanged(digest));
+            return Ok(Wanted::Unchanged(Arrived::unread(current, Changed::Only(HashSet::new()))));
         }
         if self.run.known.rewritten(&digest, how).await == Some(current.digest) {
             self.run.known.rewrote(digest, how, current.digest).await;
-            return Ok(Wanted::Unchanged(current.digest));
+            return Ok(Wanted::Unchanged(Arrived::unread(current, Changed::by(how))));
         }
         self.fetch(&Reference::Digest(digest)).await.map(Wanted::Root)
     }
@@ -186,12 +239,12 @@ fn is_image(found: &Descriptor) -> bool {
     media_type::is_manifest(&found.media_type) && !media_type::is_index(&found.media_type)
 }
 
-enum Wanted {
-    Unchanged(Digest),
+pub(crate) enum Wanted {
+    Unchanged(Arrived),
     Root(Manifest),
 }
 
-async fn fetch(source: &dyn Repository, reference: &Reference) -> Shared<Manifest> {
+pub(crate) async fn fetch(source: &dyn Repository, reference: &Reference) -> Shared<Manifest> {
     source.manifest(reference).await.map_err(|error| Arc::new(error.on(Side::Source)))
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::belongings::Artifacts;
 use crate::flight::{Landed, Trust};
 use crate::graph::{Image, Job, Outcome};
 use crate::known::Known;
@@ -18,6 +19,7 @@ use crate::lanes::Lanes;
 use crate::reader::Origin;
 use crate::retry::Retry;
 use crate::spool::Spools;
+use crate::survey::{Ledger, Survey, survey};
 
 /// So much of what was brought is remembered to be there. Beyond it it is forgotten, which costs requests and nothing
 /// else.
@@ -40,6 +42,11 @@ pub struct Options {
     pub retry: Retry,
     /// Checks every blob and manifest of an image at the target, even if its tag is the source's already.
     pub recheck: bool,
+    /// Brings what belongs to an image after it, also if the image is there already: its referrers, and the artifacts
+    /// under cosign's tags. That costs one listing of the tags of each source repository and one request for the
+    /// referrers of each manifest where the source has an API for them; the target is asked only about what was found,
+    /// and once for the index of an image that is there already.
+    pub belongings: bool,
     /// What is changed in images that go to the stores with these ids; nothing for others. A matter of the store, not
     /// of the image, so that all images of a run that share content agree on what it becomes there.
     pub degradations: HashMap<Arc<str>, Degradations>,
@@ -55,6 +62,7 @@ impl Default for Options {
             hints: None,
             retry: Retry::default(),
             recheck: false,
+            belongings: true,
             degradations: HashMap::new(),
         }
     }
@@ -70,6 +78,8 @@ pub(crate) struct Run {
     pub(crate) spools: Spools,
     pub(crate) retry: Retry,
     pub(crate) recheck: bool,
+    pub(crate) belongings: Option<Artifacts>,
+    pub(crate) ledger: Ledger,
     degradations: HashMap<Arc<str>, Degradations>,
     pub(crate) stop: CancellationToken,
     images: usize,
@@ -102,6 +112,8 @@ impl Copier {
             spools: Spools::new(options.staging, options.stage_from),
             retry: options.retry,
             recheck: options.recheck,
+            belongings: options.belongings.then(Artifacts::default),
+            ledger: Ledger::default(),
             degradations: options.degradations,
             stop,
             images: options.images.max(1),
@@ -129,6 +141,27 @@ impl Copier {
             .buffer_unordered(images);
         while let Some((place, outcome)) = outcomes.next().await {
             done(place, outcome);
+        }
+        self.settle().await;
+    }
+
+    /// What copying one image would do, without writing anything anywhere.
+    pub async fn survey(&self, job: Job) -> Survey {
+        if self.0.stop.is_cancelled() {
+            return Survey::Stopped;
+        }
+        survey(&self.0, &job).await
+    }
+
+    /// What copying many images would do, several looked at at once, each handed to `done` as it comes, with the place of
+    /// its job in `jobs`. What several of them share is counted for one.
+    pub async fn survey_all(&self, jobs: Vec<Job>, mut done: impl FnMut(usize, Survey)) {
+        let images = self.0.images;
+        let mut surveys = stream::iter(jobs.into_iter().enumerate())
+            .map(|(place, job)| async move { (place, self.survey(job).await) })
+            .buffer_unordered(images);
+        while let Some((place, survey)) = surveys.next().await {
+            done(place, survey);
         }
         self.settle().await;
     }

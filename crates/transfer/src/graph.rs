@@ -1,7 +1,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ferry_oci::{Descriptor, Digest, Manifest, Name, Reference, Tag, media_type};
 use ferry_policy::platforms::Selection;
@@ -9,10 +9,11 @@ use ferry_store::{Error, Kind, Repository, RepositoryMut, Scope, Side, Store};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use crate::compare::{Compared, Sides, fetch_child};
+use crate::belongings::{Belongings, Purpose};
+use crate::compare::{Arrived, Compared, Sides, fetch_child};
 use crate::copier::{Key, Landing, Run};
 use crate::flight::{Flight, Landed, Trust};
-use crate::plan::Degraded;
+use crate::plan::{Degraded, Plan};
 use crate::platforms::refused_sparse;
 
 /// An index inside an index inside an index … is followed so far and no further.
@@ -65,10 +66,13 @@ pub enum Outcome {
         /// What that took.
         figures: Figures,
     },
-    /// It could not be copied; the target's tag is as it was.
+    /// It could not be copied; the target's tag is as it was, unless `arrived` says otherwise.
     Failed {
         /// Why, and on which side.
         error: Arc<Error>,
+        /// The image itself, if it is at the target, under its tag: what could not be copied is an artifact that belongs
+        /// to it, which the error names.
+        arrived: Option<Digest>,
         /// What was done before.
         figures: Figures,
     },
@@ -89,6 +93,10 @@ pub struct Figures {
     pub present: usize,
     /// Manifests sent to the target.
     pub manifests: usize,
+    /// Artifacts that belong to the image and were copied: its referrers, and what is under tags such as cosign makes.
+    pub referrers: usize,
+    /// Artifacts that stayed behind because the target is known to take no OCI types.
+    pub left_behind: usize,
     /// What was changed in the image, if anything was.
     pub degraded: Option<Degraded>,
 }
@@ -103,6 +111,27 @@ impl Outcome {
     }
 }
 
+/// What a walk begins with.
+pub(crate) struct Load {
+    pub(crate) root: Manifest,
+    pub(crate) tag: Option<Tag>,
+    /// Nothing of it is expected at the target, so asking for its manifests is a waste.
+    pub(crate) fresh: bool,
+    /// Manifests that were fetched already, as the target gets them, by what they are there.
+    pub(crate) made: HashMap<Digest, Manifest>,
+    /// The children of the root that are brought, if not all are.
+    pub(crate) only: Option<HashSet<Digest>>,
+}
+
+impl Load {
+    /// The children of `manifest`, which is at `depth` below the root, that are brought.
+    pub(crate) fn children(&self, manifest: &Manifest, depth: usize) -> Vec<Descriptor> {
+        let only = self.only.as_ref().filter(|_| depth == 0);
+        let wanted = |child: &&Descriptor| only.is_none_or(|only| only.contains(&child.digest));
+        manifest.children().iter().filter(wanted).cloned().collect()
+    }
+}
+
 /// The walk over one image.
 pub(crate) struct Image {
     run: Arc<Run>,
@@ -110,13 +139,8 @@ pub(crate) struct Image {
     target_place: Place,
     source: Arc<dyn Repository>,
     target: Arc<dyn RepositoryMut>,
-    /// Nothing of the image is expected at the target, so asking for its manifests is a waste.
-    fresh: bool,
+    load: Arc<Load>,
     trust: Trust,
-    /// Manifests that were fetched already, as the target gets them, by what they are there.
-    made: Arc<HashMap<Digest, Manifest>>,
-    /// The children of the root that are brought, if not all are.
-    only: Option<Arc<HashSet<Digest>>>,
     limit: Limit,
     figures: Mutex<Figures>,
 }
@@ -139,65 +163,100 @@ impl Limit {
     }
 }
 
+/// What became of an image so far.
+#[derive(Default)]
+struct Progress {
+    figures: Mutex<Figures>,
+    /// What it is at the target, once it is there.
+    arrived: OnceLock<Digest>,
+}
+
+impl Sides<'_> {
+    /// Brings `load` to the target; twice, if it lacks what it was believed to hold.
+    pub(crate) async fn bring(&self, load: &Arc<Load>, total: &Mutex<Figures>) -> Shared<()> {
+        let mut image = Image::new(self, load, if self.run.recheck { Trust::Nothing } else { Trust::Hints });
+        let mut result = Arc::clone(&image).put(load.root.clone(), load.tag.clone(), 0).await;
+        add(total, &image.figures);
+        if image.trust == Trust::Hints && matches!(&result, Err(e) if e.kind() == Kind::Incomplete) {
+            tracing::debug!(digest = %load.root.digest(), "the target lacks what it was believed to hold, asking for everything");
+            image = Image::new(self, load, Trust::Nothing);
+            result = Arc::clone(&image).put(load.root.clone(), load.tag.clone(), 0).await;
+            add(total, &image.figures);
+        }
+        result
+    }
+}
+
+impl Job {
+    /// The repository that it writes to.
+    pub(crate) fn writable(&self) -> Shared<Arc<dyn RepositoryMut>> {
+        let target = &self.target;
+        target.store.writable(&Scope::Hosted, &target.repository).ok_or_else(|| {
+            let error = Error::new(Kind::Denied, "push to", &target.repository, "it can only be read");
+            Arc::new(error.on(Side::Target))
+        })
+    }
+}
+
 impl Image {
     pub(crate) async fn copy(run: Arc<Run>, job: Job) -> Outcome {
         let stop = run.stop.clone();
-        let figures = Mutex::default();
+        let progress = Progress::default();
         let result = tokio::select! {
-            result = Self::try_copy(run, &job, &figures) => result,
+            result = Self::try_copy(&run, &job, &progress) => result,
             () = stop.cancelled() => return Outcome::Stopped,
         };
-        let figures = *figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = *progress.figures.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
-            Ok((digest, true)) => Outcome::Copied { digest, figures },
-            Ok((digest, false)) => Outcome::Unchanged { digest },
+            Ok((digest, changed)) if changed || figures.referrers > 0 => Outcome::Copied { digest, figures },
+            Ok((digest, _)) => Outcome::Unchanged { digest },
             Err(_) if stop.is_cancelled() => Outcome::Stopped,
-            Err(error) => Outcome::Failed { error, figures },
+            Err(error) => Outcome::Failed { error, arrived: progress.arrived.get().copied(), figures },
         }
     }
 
-    /// The digest of the image at the target, and whether anything had to be done.
-    async fn try_copy(run: Arc<Run>, job: &Job, total: &Mutex<Figures>) -> Shared<(Digest, bool)> {
+    /// The digest of the image at the target, and whether anything had to be done about the image itself.
+    async fn try_copy(run: &Arc<Run>, job: &Job, progress: &Progress) -> Shared<(Digest, bool)> {
         let source = job.source.store.repository(&Scope::Hosted, &job.source.repository);
-        let target = job.target.store.writable(&Scope::Hosted, &job.target.repository).ok_or_else(|| {
-            let error = Error::new(Kind::Denied, "push to", &job.target.repository, "it can only be read");
-            error.on(Side::Target)
-        })?;
-        let sides = Sides { run: &run, job, source: &source, target: &target };
-        let (current, mut plan) = match sides.compare().await? {
-            Compared::Unchanged(digest) => return Ok((digest, false)),
-            Compared::Wanted { current, plan } => (current, plan),
+        let target = job.writable()?;
+        let sides = Sides { run, job, source: &source, target: &target };
+        let (changed, arrived) = match sides.compare().await? {
+            Compared::Unchanged(arrived) => (false, arrived),
+            Compared::Wanted { current, plan } => {
+                (true, Self::bring_plan(&sides, current, plan, progress).await?)
+            }
         };
-        let (root, made) = (plan.root.clone(), Arc::new(std::mem::take(&mut plan.made)));
-        let only = plan.only.clone().map(Arc::new);
-        let walk = |trust| {
-            Arc::new(Self {
-                run: Arc::clone(&run),
-                source_place: job.source.clone(),
-                target_place: job.target.clone(),
-                source: Arc::clone(&source),
-                target: Arc::clone(&target),
-                fresh: current.is_none(),
-                trust,
-                made: Arc::clone(&made),
-                only: only.clone(),
-                limit: Limit::default(),
-                figures: Mutex::default(),
-            })
-        };
-        let mut image = walk(if run.recheck { Trust::Nothing } else { Trust::Hints });
-        let mut result = Arc::clone(&image).put(root.clone(), job.tag.clone(), 0).await;
-        add(total, &image.figures);
-        if image.trust == Trust::Hints && matches!(&result, Err(e) if e.kind() == Kind::Incomplete) {
-            tracing::debug!(digest = %root.digest(), "the target lacks what it was believed to hold, asking for everything");
-            image = walk(Trust::Nothing);
-            result = Arc::clone(&image).put(root.clone(), job.tag.clone(), 0).await;
-            add(total, &image.figures);
-        }
-        result?;
+        let digest = arrived.descriptor.digest;
+        let _ = progress.arrived.set(digest);
+        Belongings::new(&sides, Purpose::Copy, &progress.figures).bring(&arrived).await?;
+        Ok((digest, changed))
+    }
+
+    async fn bring_plan(
+        sides: &Sides<'_>,
+        current: Option<Digest>,
+        mut plan: Plan,
+        progress: &Progress,
+    ) -> Shared<Arrived> {
+        let load = plan.load(sides.job.tag.clone(), current.is_none());
+        sides.bring(&load, &progress.figures).await?;
         sides.remember(&plan).await;
-        total.lock().unwrap_or_else(PoisonError::into_inner).degraded = plan.degraded;
-        Ok((root.digest(), true))
+        progress.figures.lock().unwrap_or_else(PoisonError::into_inner).degraded = plan.degraded;
+        Ok(plan.arrived())
+    }
+
+    fn new(sides: &Sides<'_>, load: &Arc<Load>, trust: Trust) -> Arc<Self> {
+        Arc::new(Self {
+            run: Arc::clone(sides.run),
+            source_place: sides.job.source.clone(),
+            target_place: sides.job.target.clone(),
+            source: Arc::clone(sides.source),
+            target: Arc::clone(sides.target),
+            load: Arc::clone(load),
+            trust,
+            limit: Limit::default(),
+            figures: Mutex::default(),
+        })
     }
 
     /// Puts a manifest after everything that it names.
@@ -209,9 +268,7 @@ impl Image {
     ) -> BoxFuture<'static, Shared<()>> {
         async move {
             self.limit.admit(&manifest, depth)?;
-            let only = self.only.as_deref().filter(|_| depth == 0);
-            let mut needed: Vec<Descriptor> = manifest.children().to_vec();
-            needed.retain(|child| only.is_none_or(|only| only.contains(&child.digest)));
+            let mut needed = self.load.children(&manifest, depth);
             needed.extend(manifest.blobs().into_iter().cloned());
             // What takes longest begins first.
             needed.sort_by_key(|descriptor| Reverse(descriptor.size));
@@ -221,7 +278,7 @@ impl Image {
                 .try_collect::<()>()
                 .await?;
             let stored = self.target.put_manifest(&manifest, tag.as_ref()).await;
-            stored.map_err(|error| match only {
+            stored.map_err(|error| match self.load.only.as_ref().filter(|_| depth == 0) {
                 Some(_) => refused_sparse(error, manifest.digest()),
                 None => Arc::new(error.on(Side::Target)),
             })?;
@@ -284,14 +341,14 @@ impl Image {
 
     async fn bring_manifest(self: Arc<Self>, child: Descriptor, depth: usize) -> Landing {
         let reference = Reference::Digest(child.digest);
-        if self.trust == Trust::Hints && !self.fresh {
+        if self.trust == Trust::Hints && !self.load.fresh {
             match self.target.resolve(&reference).await {
                 Ok(_) => return Ok(Landed::Present),
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) => return Err(Arc::new(error.on(Side::Target))),
             }
         }
-        let manifest = match self.made.get(&child.digest) {
+        let manifest = match self.load.made.get(&child.digest) {
             Some(made) => made.clone(),
             None => fetch_child(&*self.source, &child).await?,
         };

@@ -7,7 +7,11 @@
 //! A target that does not take an image as it is gets one that was rewritten by declared degradations: then the manifests
 //! are fetched and rewritten first, and the walk goes over what they have become. The same for an image of which only some
 //! platforms were asked for.
+//!
+//! What belongs to an image (its referrers, and what is under cosign's tags) comes after it, and is looked for even if the
+//! image is at its target already. [`Copier::survey`] tells all that without writing anything.
 
+mod belongings;
 mod compare;
 mod copier;
 mod fill;
@@ -21,7 +25,9 @@ mod platforms;
 mod reader;
 mod retry;
 mod send;
+mod sources;
 mod spool;
+mod survey;
 mod work;
 
 pub use copier::{Copier, Options};
@@ -29,3 +35,4 @@ pub use graph::{Figures, Job, Outcome, Place};
 pub use mirrors::{Mirror, Mirrors};
 pub use plan::Degraded;
 pub use retry::Retry;
+pub use survey::Survey;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_oci::rewrite::{Children, Inexpressible};
-use ferry_oci::{Descriptor, Digest, Manifest, media_type};
+use ferry_oci::{Descriptor, Digest, Manifest, Tag, media_type};
 use ferry_policy::degrade::{Changes, Degradation, Degradations};
 use ferry_policy::platforms::Mode;
 use ferry_store::{Error, Kind, Side};
@@ -12,8 +12,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
-use crate::compare::fetch_child;
-use crate::graph::{ENTRIES, Limit, Shared, fail};
+use crate::compare::{Arrived, Changed, fetch_child};
+use crate::graph::{ENTRIES, Limit, Load, Shared, fail};
 use crate::platforms::{Chooser, check_sparse};
 use crate::reader::Origin;
 
@@ -33,13 +33,15 @@ pub struct Degraded {
 pub(crate) struct Plan {
     pub(crate) root: Manifest,
     /// The manifests below the root that had to be looked at, by what they are at the target.
-    pub(crate) made: HashMap<Digest, Manifest>,
+    made: HashMap<Digest, Manifest>,
     /// The digests of the root's children that are brought; `None` for all.
     pub(crate) only: Option<HashSet<Digest>>,
     /// The image at the source.
     pub(crate) original: Digest,
     /// `None` if the image stays as it is.
     pub(crate) degraded: Option<Degraded>,
+    /// Those of its manifests that are not what they were.
+    changed: HashSet<Digest>,
 }
 
 impl Plan {
@@ -88,6 +90,25 @@ impl Plan {
         let applied = applied.with(Degradation::SinglePlatform);
         Self { original, degraded: Some(Degraded { original, applied }), ..self }
     }
+
+    /// What the walk begins with. What was made for it goes along.
+    pub(crate) fn load(&mut self, tag: Option<Tag>, fresh: bool) -> Arc<Load> {
+        let (made, only) = (std::mem::take(&mut self.made), self.only.clone());
+        Arc::new(Load { root: self.root.clone(), tag, fresh, made, only })
+    }
+
+    /// The image once the target has it.
+    pub(crate) fn arrived(self) -> Arrived {
+        Arrived {
+            descriptor: describe(&self.root),
+            manifest: Some(self.root),
+            changed: Changed::Only(self.changed),
+        }
+    }
+}
+
+fn describe(manifest: &Manifest) -> Descriptor {
+    Descriptor::new(manifest.media_type(), manifest.digest(), manifest.bytes().len() as u64)
 }
 
 struct Planner {
@@ -105,6 +126,7 @@ struct Work {
     made: HashMap<Digest, Manifest>,
     bytes: usize,
     applied: Degradations,
+    changed: HashSet<Digest>,
 }
 
 impl Planner {
@@ -127,7 +149,7 @@ impl Planner {
         let work = std::mem::take(&mut *planner.work());
         let changed = root.digest() != original;
         let degraded = changed.then_some(Degraded { original, applied: work.applied });
-        Ok(Some(Plan { root, made: work.made, only: None, original, degraded }))
+        Ok(Some(Plan { root, made: work.made, only: None, original, degraded, changed: work.changed }))
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
@@ -157,6 +179,9 @@ impl Planner {
             let Some((new, applied)) = rewritten.map_err(|why| inexpressible(&manifest, why))? else {
                 return Ok(None);
             };
+            if new.digest() != manifest.digest() {
+                self.work().changed.insert(new.digest());
+            }
             self.keep(&new, applied)?;
             Ok(Some(new))
         }
@@ -208,9 +233,7 @@ impl Planner {
                 None => fetch_child(&*self.origin.repository, &child).await?,
             };
             let new = Arc::clone(&self).rewrite(manifest, depth + 1).await?;
-            let describe =
-                |new: Manifest| Descriptor::new(new.media_type(), new.digest(), new.bytes().len() as u64);
-            Ok(new.map(describe))
+            Ok(new.as_ref().map(describe))
         };
         let new: Shared<&Option<Descriptor>> = once.get_or_try_init(make).await;
         Ok((child.digest, new?.clone()))

@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use ferry_oci::{Digest, Manifest, Name, Reference, Tag, media_type};
@@ -42,6 +42,7 @@ struct Pair {
     source: Arc<CountingStore>,
     target: Arc<CountingStore>,
     hints: TempDir,
+    forgotten: AtomicUsize,
 }
 
 impl Pair {
@@ -53,6 +54,7 @@ impl Pair {
                 Quirks { refuses_oci: true, ..Quirks::default() },
             )))),
             hints: TempDir::new().unwrap(),
+            forgotten: AtomicUsize::new(0),
         };
         pair.push(image).await;
         pair
@@ -89,9 +91,10 @@ impl Pair {
     }
 
     async fn run_job(&self, job: Job, how: Degradations, options: Options) -> Outcome {
-        let hints = FileHints::open(&self.hints.path().join("seen.db"), SystemTime::now()).await.unwrap();
+        let file = format!("seen-{}.db", self.forgotten.load(Ordering::Relaxed));
+        let hints = FileHints::open(&self.hints.path().join(file), SystemTime::now()).await.unwrap();
         let degradations = [("target".into(), how)].into();
-        let options = Options { degradations, hints: Some(Arc::new(hints)), ..options };
+        let options = Options { degradations, hints: Some(Arc::new(hints)), belongings: false, ..options };
         let copier = Copier::new(options, CancellationToken::new());
         let outcome = copier.copy(job).await;
         copier.settle().await;
@@ -99,7 +102,7 @@ impl Pair {
     }
 
     fn forget(&self) {
-        forget(self.hints.path());
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What was asked of source and target since it was last asked for.
@@ -126,12 +129,6 @@ impl Pair {
 fn platforms(image: &Image) -> impl Iterator<Item = &Manifest> {
     let entries = image.root.children().iter().filter(|entry| !ferry_oci::rewrite::is_attestation(entry));
     entries.map(|entry| image.manifests.iter().find(|manifest| manifest.digest() == entry.digest).unwrap())
-}
-
-fn forget(directory: &Path) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        std::fs::remove_file(entry.unwrap().path()).unwrap();
-    }
 }
 
 fn resolved_only() -> Counts {

@@ -27,6 +27,8 @@ pub(crate) struct Copy {
     platforms: Platforms,
     all_tags: bool,
     pub(crate) recheck: bool,
+    /// Whether what belongs to images is copied with them.
+    pub(crate) belongings: bool,
     pub(crate) state_dir: StateDir,
     /// Bytes that unfinished blobs may take on disk; `None` leaves it to the free space.
     pub(crate) spool_limit: Option<u64>,
@@ -125,6 +127,7 @@ impl Copy {
             platforms,
             all_tags: typed.all_tags,
             recheck: typed.recheck,
+            belongings: !typed.no_referrers,
             state_dir,
             spool_limit: typed.spool_limit.map(|size| size.as_u64()),
             budget: typed.budget,

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod artifacts;
 mod cli;
 mod documents;
 mod faults;
@@ -13,6 +14,7 @@ mod looking;
 mod many;
 mod peers;
 mod peers_accounts;
+mod peers_artifacts;
 mod profiles;
 mod quirks;
 mod ranges;

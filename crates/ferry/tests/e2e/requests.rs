@@ -1,5 +1,8 @@
 //! How many requests things cost. The registries are `ferry serve` without authentication behind counting links.
 
+use std::collections::BTreeSet;
+
+use ferry_oci::Name;
 use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage, SetSpec, image_set};
 use ferry_testkit::link::{Link, LinkOptions};
 
@@ -23,11 +26,15 @@ impl Pair {
     }
 
     async fn copy(&self, images: &[NamedImage], prefix: &str) {
+        self.copy_with(&["copy"], images, prefix).await;
+    }
+
+    async fn copy_with(&self, arguments: &[&str], images: &[NamedImage], prefix: &str) {
         let (source, target) = (self.source.host().to_string(), self.target.host().to_string());
         let list = self.ferry.list(images, &source, &target, prefix);
         self.source.reset_stats();
         self.target.reset_stats();
-        self.ferry.run(&["copy", "--from-file", list.to_str().unwrap()]).await.ok();
+        self.ferry.run(&[arguments, &["--from-file", list.to_str().unwrap()]].concat()).await.ok();
     }
 
     fn requests(&self) -> usize {
@@ -48,9 +55,31 @@ async fn an_unchanged_image_costs_two() {
     let images = image_set(&SetSpec::small(20, 1));
     push(&images, &pair.served[0].host()).await;
     pair.copy(&images, "").await;
-    pair.copy(&images, "").await;
+    pair.copy_with(&["copy", "--no-referrers"], &images, "").await;
     assert_eq!(pair.requests(), 2 * images.len());
     assert!(pair.source.stats().requests.iter().all(|r| r.method == "HEAD"), "a look costs no quota");
+}
+
+/// A listing for each repository, a question for each manifest, and a look at each index.
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_for_signatures_costs_what_is_said() {
+    let pair = Pair::new().await;
+    let images = image_set(&SetSpec::small(20, 1));
+    push(&images, &pair.served[0].host()).await;
+    pair.copy(&images, "").await;
+    pair.copy(&images, "").await;
+    let repositories: BTreeSet<&Name> = images.iter().map(|named| &named.repository).collect();
+    let manifests = |named| {
+        let NamedImage { repository, image, .. }: &NamedImage = named;
+        image.manifests.iter().map(move |manifest| (repository, manifest.digest()))
+    };
+    let manifests: BTreeSet<_> = images.iter().flat_map(manifests).collect();
+    let indexes = images.iter().filter(|named| !named.image.root.children().is_empty()).count();
+    let (source, target) = (pair.source.stats(), pair.target.stats());
+    assert_eq!(source.requests.len(), images.len() + repositories.len() + manifests.len());
+    assert_eq!(target.requests.len(), images.len() + indexes);
+    assert_eq!(source.count("GET", "/tags/list"), repositories.len());
+    assert_eq!(source.count("GET", "/manifests/") + target.count("GET", "/referrers/"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +89,7 @@ async fn a_new_image_of_b_blobs_costs_three_and_three_each() {
     push(&image, &pair.served[0].host()).await;
     pair.copy(&image, "").await;
     assert!(
-        pair.requests() <= 3 + 3 * 6,
+        pair.requests() <= 3 + 3 * 6 + 2,
         "{:?} {:?}",
         pair.source.stats().requests,
         pair.target.stats().requests
