@@ -132,11 +132,13 @@ impl Index {
         }
     }
 
-    /// The file names of the archives that this one builds on.
+    /// The file names of the archives that this one builds on. They are shown to people, so none may command a terminal.
     pub(crate) fn except(&self) -> Vec<String> {
         let annotation = self.document.get("annotations").and_then(|all| all.get(EXCEPT));
         let names = annotation.and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
-        names.unwrap_or_default()
+        let mut names: Vec<String> = names.unwrap_or_default();
+        names.retain(|name| !name.chars().any(char::is_control));
+        names
     }
 
     /// Says on which archives this one builds.

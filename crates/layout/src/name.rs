@@ -58,7 +58,8 @@ impl Label {
     pub(crate) fn read(image: Option<&str>, ref_name: Option<&str>) -> Self {
         let short = ref_name.and_then(|text| text.parse::<Tag>().ok());
         match image.or(ref_name.filter(|_| short.is_none())).and_then(Self::full) {
-            Some(full) => Self { tag: full.tag.or(short), ..full },
+            // Tools that do not know the other annotation change only this one.
+            Some(full) => Self { tag: short.or(full.tag), ..full },
             None => Self { name: None, tag: short },
         }
     }
@@ -94,6 +95,7 @@ mod tests {
             (None, Some("quay.io/team/app"), "quay.io/team/app", "latest"),
             (Some("alpine:3.20"), Some("3.20"), alpine, "3.20"),
             (Some("alpine:3.20"), None, alpine, "3.20"),
+            (Some("alpine:3.20"), Some("changed"), alpine, "changed"),
             (Some("not a name"), Some("v1"), "", "v1"),
             (None, Some("not a name"), "", ""),
         ] {

@@ -78,9 +78,10 @@ fn of_platform(files: &dyn Files, entry: &Descriptor, platform: &Platform) -> Re
     let mut wanted = entry.clone();
     for _ in 0..MAX_DEPTH {
         let found = manifests::read(files, &wanted.digest, Some(&wanted.media_type))?;
-        let Some(manifest) = found.filter(|manifest| !manifest.children().is_empty()) else {
-            return manifests::read(files, &wanted.digest, Some(&wanted.media_type));
-        };
+        let Some(manifest) = found else { return Ok(None) };
+        if manifest.children().is_empty() {
+            return Ok(Some(manifest));
+        }
         match choose(files, manifest.children(), platform)? {
             Some(child) => wanted = child.clone(),
             None => break,

@@ -71,7 +71,7 @@ impl Names {
         let Some(place) = self.file(name).map_err(Damage::Invalid)? else { return Ok(None) };
         let size = place.end - place.start;
         if size > limit {
-            return Err(Damage::Invalid(format!("its file {name} has {size} bytes, more than {limit}")));
+            return Err(Damage::Invalid(format!("its file {name:?} has {size} bytes, more than {limit}")));
         }
         Ok(Some(read_at(file, place)?))
     }

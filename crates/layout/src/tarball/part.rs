@@ -322,3 +322,40 @@ fn recover(file: &File) -> io::Result<Regions> {
 fn is_whole(file: &File, digest: &Digest, region: Region) -> io::Result<bool> {
     Ok(digest_of(file, region.content(), digest.algorithm())? == *digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_that_was_cut_short_costs_one_blob() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, target) = (dir.path().join("source"), dir.path().join("images.tar"));
+        let contents: Vec<Vec<u8>> = (1..5u8).map(|fill| vec![fill; 3000 * usize::from(fill)]).collect();
+        let digests: Vec<Digest> = contents.iter().map(|content| Digest::sha256(content)).collect();
+        let part = Part::open(&target).unwrap();
+        for (content, digest) in contents.iter().zip(&digests) {
+            fs::write(&source, content).unwrap();
+            part.copy(&File::open(&source).unwrap(), 0..content.len() as u64, digest).unwrap();
+        }
+        // The second blob is on its way to the place of the first: half of it has overwritten its own header.
+        let (first, second) = (part.blob(&digests[0]).unwrap(), part.blob(&digests[1]).unwrap());
+        part.remove(&digests[0]);
+        part.mark_free(&Region::free(first.start..second.end())).unwrap();
+        part.file.write_all_at(&vec![2; 4000], first.content().start).unwrap();
+        drop(part);
+
+        let again = Part::open(&target).unwrap();
+        assert_eq!(
+            digests.iter().map(|digest| again.blob(digest).is_some()).collect::<Vec<_>>(),
+            [false, false, true, true]
+        );
+        again.finish(&target, &[]).unwrap();
+        let [third, fourth] = [2, 3].map(|at: usize| again.blob(&digests[at]).unwrap());
+        assert_eq!((third.start, fourth.start), (0, third.end()), "moved to the front");
+        for (at, region) in [(2, third), (3, fourth)] {
+            assert!(is_whole(&again.file, &digests[at], region).unwrap());
+        }
+        assert_eq!(fs::metadata(&target).unwrap().len(), fourth.end() + 2 * BLOCK);
+    }
+}

@@ -125,8 +125,10 @@ impl Archive {
     }
 
     fn read_saved(&mut self, names: &Names, saved: &[u8]) -> Scanned<()> {
+        let file = Arc::clone(&self.file);
+        let mut maker = saved::Maker::new(names, &file);
         for image in saved::parse(saved).map_err(Damage::Invalid)? {
-            let made = saved::make(&image, names, &self.file)?;
+            let made = maker.make(&image)?;
             self.blobs.extend(made.blobs);
             let digest = made.manifest.digest();
             self.index.put(&made.manifest, None, None);

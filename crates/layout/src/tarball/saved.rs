@@ -1,5 +1,6 @@
 //! `manifest.json`, as `docker save` writes it, and images that were saved before there were image layouts.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 
@@ -58,32 +59,66 @@ pub(crate) struct Made {
     pub(crate) blobs: Vec<(Digest, Range<u64>)>,
 }
 
-/// Makes the manifest of `image`. Layers are named as its configuration does it, so that the same image has the same
-/// manifest in every archive; only layers that were compressed have to be read.
-pub(crate) fn make(image: &Saved, names: &Names, file: &File) -> Scanned<Made> {
-    let missing = |name: &str| Damage::Invalid(format!("manifest.json names {name:?}, which is missing"));
-    let config = names.read(file, &image.config, MAX_MANIFEST_SIZE)?.ok_or_else(|| missing(&image.config))?;
-    let diff_ids = diff_ids(image, &config).map_err(Damage::Invalid)?;
-    let config_digest = Digest::sha256(&config);
-    let config_place = names.file(&image.config).map_err(Damage::Invalid)?;
-    let mut blobs: Vec<_> = config_place.map(|place| (config_digest, place)).into_iter().collect();
-    let mut layers = Vec::new();
-    for (name, diff_id) in image.layers.iter().zip(diff_ids) {
-        let place = names.file(name).map_err(Damage::Invalid)?.ok_or_else(|| missing(name))?;
-        let (media_type, digest) = layer(file, &place, diff_id)?;
-        layers.push(descriptor(media_type, &digest, place.end - place.start));
-        blobs.push((digest, place));
+/// Makes manifests for the images of one archive.
+pub(crate) struct Maker<'a> {
+    names: &'a Names,
+    file: &'a File,
+    /// The digests of compressed layers, by where they begin: each is read once, however many images name it.
+    compressed: HashMap<u64, Digest>,
+}
+
+impl<'a> Maker<'a> {
+    pub(crate) fn new(names: &'a Names, file: &'a File) -> Self {
+        Self { names, file, compressed: HashMap::new() }
     }
-    let document = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_MANIFEST,
-        "config": descriptor(media_type::OCI_CONFIG, &config_digest, config.len() as u64),
-        "layers": layers,
-    });
-    let bytes = Bytes::from(document.to_string());
-    let manifest = Manifest::parse(Some(media_type::OCI_MANIFEST), bytes);
-    let manifest = manifest.map_err(|malformed| Damage::Invalid(malformed.reason))?;
-    Ok(Made { manifest, blobs })
+
+    /// Makes the manifest of `image`. Layers are named as its configuration does it, so that the same image has the
+    /// same manifest in every archive; only layers that were compressed have to be read.
+    pub(crate) fn make(&mut self, image: &Saved) -> Scanned<Made> {
+        let config_place = self.place(&image.config)?;
+        let config = self.names.read(self.file, &image.config, MAX_MANIFEST_SIZE)?.unwrap_or_default();
+        let diff_ids = diff_ids(image, &config).map_err(Damage::Invalid)?;
+        let config_digest = Digest::sha256(&config);
+        let mut blobs = vec![(config_digest, config_place)];
+        let mut layers = Vec::new();
+        for (name, diff_id) in image.layers.iter().zip(diff_ids) {
+            let place = self.place(name)?;
+            let (media_type, digest) = self.layer(&place, diff_id)?;
+            layers.push(descriptor(media_type, &digest, place.end - place.start));
+            blobs.push((digest, place));
+        }
+        let document = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "config": descriptor(media_type::OCI_CONFIG, &config_digest, config.len() as u64),
+            "layers": layers,
+        });
+        let manifest = Manifest::parse(Some(media_type::OCI_MANIFEST), Bytes::from(document.to_string()));
+        let manifest = manifest.map_err(|malformed| Damage::Invalid(malformed.reason))?;
+        Ok(Made { manifest, blobs })
+    }
+
+    /// Where the file `name` is, which `manifest.json` names.
+    fn place(&self, name: &str) -> Scanned<Range<u64>> {
+        let place = self.names.file(name).map_err(Damage::Invalid)?;
+        place.ok_or_else(|| Damage::Invalid(format!("manifest.json names {name:?}, which is missing")))
+    }
+
+    /// The media type and the digest of a layer.
+    fn layer(&mut self, place: &Range<u64>, diff_id: Digest) -> Scanned<(&'static str, Digest)> {
+        let start = read_at(self.file, place.start..place.end.min(place.start + 4))?;
+        let media_type = match &start[..] {
+            [0x1f, 0x8b, ..] => media_type::OCI_LAYER_GZIP,
+            [0x28, 0xb5, 0x2f, 0xfd] => ZSTD,
+            _ => return Ok((media_type::OCI_LAYER, diff_id)),
+        };
+        let digest = match self.compressed.get(&place.start) {
+            Some(known) => *known,
+            None => digest_of(self.file, place.clone(), Algorithm::Sha256)?,
+        };
+        self.compressed.insert(place.start, digest);
+        Ok((media_type, digest))
+    }
 }
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Value {
@@ -114,16 +149,5 @@ fn diff_ids(image: &Saved, config: &[u8]) -> Result<Vec<Digest>, String> {
     Ok(diff_ids)
 }
 
-/// The media type and the digest of a layer.
-fn layer(file: &File, place: &Range<u64>, diff_id: Digest) -> Scanned<(&'static str, Digest)> {
-    let start = read_at(file, place.start..place.end.min(place.start + 4))?;
-    let media_type = match &start[..] {
-        [0x1f, 0x8b, ..] => media_type::OCI_LAYER_GZIP,
-        [0x28, 0xb5, 0x2f, 0xfd] => ZSTD,
-        _ => return Ok((media_type::OCI_LAYER, diff_id)),
-    };
-    Ok((media_type, digest_of(file, place.clone(), Algorithm::Sha256)?))
-}
-
 /// A layer that is compressed with zstd (image-spec `layer.md`).
-pub(crate) const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";

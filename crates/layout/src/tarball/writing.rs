@@ -52,9 +52,14 @@ impl Writing {
             (name.to_string_lossy().into_owned(), Arc::clone(files))
         };
         let except = except.iter().map(name_of).collect();
+        let directory = directory_of(path);
+        if !directory.is_dir() {
+            let detail = format!("there is no directory {}; make it first", directory.display());
+            return Err(Error::new(Kind::NotFound, "create archive", path.display(), detail));
+        }
         // Locked before the base is looked at, so that nobody replaces it afterwards.
         let part = Part::open(path)?;
-        if let Err(e) = remove_dead(directory_of(path)) {
+        if let Err(e) = remove_dead(directory) {
             tracing::debug!(error = %e, "unfinished uploads stay");
         }
         let base = match Archive::open(path) {
