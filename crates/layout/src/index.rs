@@ -1,11 +1,19 @@
 use ferry_oci::{Descriptor, Digest, Manifest, Tag};
 use serde_json::{Map, Value, json};
 
+use crate::name::{ImageName, Label};
+
 /// The annotation that names an entry (image-spec `annotations.md`, "Pre-Defined Annotation Keys").
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation that holds the whole name of an entry, as containerd, buildx and `docker save` write it.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// The annotation of the index that lists the archives which an incremental one builds on, as a JSON list of file names.
+const EXCEPT: &str = "io.github.ferry-mirror.except";
+
 /// `index.json`, edited in place: what is not understood stays as it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Index {
     document: Map<String, Value>,
     entries: Vec<Value>,
@@ -47,21 +55,32 @@ impl Index {
         self.entries.iter().filter_map(descriptor)
     }
 
-    /// What `tag` points at: the first entry of that name.
-    pub(crate) fn by_tag(&self, tag: &Tag) -> Option<Descriptor> {
-        self.entries.iter().find(|entry| name(entry) == Some(tag.as_str())).and_then(descriptor)
+    /// The entries that ferry can read, with what they are called.
+    pub(crate) fn labelled(&self) -> impl Iterator<Item = (Label, Descriptor)> {
+        self.entries.iter().filter_map(|entry| Some((label(entry), descriptor(entry)?)))
+    }
+
+    /// What `tag` of `name` points at: the first such entry. Who asks without a name also gets the only image of the tag
+    /// if that has a name.
+    pub(crate) fn by_tag(&self, name: Option<&ImageName>, tag: &Tag) -> Option<Descriptor> {
+        let exact = self.entries.iter().find(|entry| is_called(entry, name, tag));
+        let entry = exact.or_else(|| {
+            let mut others = self.entries.iter().filter(|entry| label(entry).tag.as_ref() == Some(tag));
+            others.next().filter(|_| name.is_none() && others.next().is_none())
+        });
+        entry.and_then(descriptor)
     }
 
     pub(crate) fn by_digest(&self, digest: &Digest) -> Option<Descriptor> {
         self.descriptors().find(|found| found.digest == *digest)
     }
 
-    /// All tags with what they point at, sorted, each once.
-    pub(crate) fn tags(&self) -> Vec<(Tag, Digest)> {
+    /// All tags of `name` with what they point at, sorted, each once.
+    pub(crate) fn tags(&self, name: Option<&ImageName>) -> Vec<(Tag, Digest)> {
         let mut tags: Vec<(Tag, Digest)> = self
-            .entries
-            .iter()
-            .filter_map(|entry| Some((name(entry)?.parse().ok()?, descriptor(entry)?.digest)))
+            .labelled()
+            .filter(|(label, _)| label.name.as_ref() == name)
+            .filter_map(|(label, found)| Some((label.tag?, found.digest)))
             .collect();
         // Stable, so that the first of several entries of a name is kept, as `by_tag` finds it.
         tags.sort_by(|a, b| a.0.cmp(&b.0));
@@ -69,33 +88,65 @@ impl Index {
         tags
     }
 
-    /// Makes `manifest` reachable, by `tag` if given. Whether anything had to change.
-    pub(crate) fn put(&mut self, manifest: &Manifest, tag: Option<&Tag>) -> bool {
+    /// Makes `manifest` reachable, by `tag` of `name` if given. Whether anything had to change.
+    pub(crate) fn put(&mut self, manifest: &Manifest, name: Option<&ImageName>, tag: Option<&Tag>) -> bool {
         let before = self.entries.clone();
         match tag {
-            Some(tag) => self.put_tagged(manifest, tag),
-            None if self.by_digest(&manifest.digest()).is_none() => self.entries.push(entry(manifest, None)),
+            Some(tag) => self.put_tagged(manifest, name, tag),
+            None if self.by_digest(&manifest.digest()).is_none() => {
+                self.entries.push(entry(manifest, &Label::default()));
+            }
             None => {}
         }
         self.drop_unneeded(manifest, tag.is_some());
         self.entries != before
     }
 
-    fn put_tagged(&mut self, manifest: &Manifest, tag: &Tag) {
-        let of_tag = |entry: &Value| name(entry) == Some(tag.as_str());
+    fn put_tagged(&mut self, manifest: &Manifest, name: Option<&ImageName>, tag: &Tag) {
+        let label = Label { name: name.cloned(), tag: Some(tag.clone()) };
+        let of_tag = |entry: &Value| is_called(entry, name, tag);
         let Some(first) = self.entries.iter().position(of_tag) else {
-            return self.entries.push(entry(manifest, Some(tag)));
+            return self.entries.push(entry(manifest, &label));
         };
         let unchanged = descriptor(&self.entries[first])
             .is_some_and(|old| old.digest == manifest.digest() && old.media_type == manifest.media_type());
         if !unchanged {
-            self.entries[first] = entry(manifest, Some(tag));
+            self.entries[first] = entry(manifest, &label);
         }
         let mut at = 0;
         self.entries.retain(|entry| {
             at += 1;
             at - 1 == first || !of_tag(entry)
         });
+    }
+
+    /// Calls the entry `digest` also `label`.
+    pub(crate) fn call(&mut self, digest: &Digest, label: &Label) {
+        let of_digest = |entry: &Value| descriptor(entry).is_some_and(|found| found.digest == *digest);
+        let Some(at) = self.entries.iter().position(of_digest) else { return };
+        let mut called = self.entries[at].clone();
+        annotate(&mut called, label);
+        match is_bare(&self.entries[at]) {
+            true => self.entries[at] = called,
+            false => self.entries.push(called),
+        }
+    }
+
+    /// The file names of the archives that this one builds on. They are shown to people, so none may command a terminal.
+    pub(crate) fn except(&self) -> Vec<String> {
+        let annotation = self.document.get("annotations").and_then(|all| all.get(EXCEPT));
+        let names = annotation.and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+        let mut names: Vec<String> = names.unwrap_or_default();
+        names.retain(|name| !name.chars().any(char::is_control));
+        names
+    }
+
+    /// Says on which archives this one builds.
+    pub(crate) fn set_except(&mut self, names: &[String]) {
+        let annotations = self.document.entry("annotations").or_insert_with(|| json!({}));
+        if let Value::Object(annotations) = annotations {
+            annotations.insert(EXCEPT.to_owned(), json!(json!(names).to_string()));
+        }
     }
 
     /// Removes entries that only kept reachable what is reachable without them: the children of `manifest` and, if it
@@ -109,9 +160,9 @@ impl Index {
         });
     }
 
-    /// Removes a tag; whether there was one.
-    pub(crate) fn remove_tag(&mut self, tag: &Tag) -> bool {
-        self.remove(|entry| name(entry) == Some(tag.as_str()))
+    /// Removes a tag of `name`; whether there was one.
+    pub(crate) fn remove_tag(&mut self, name: Option<&ImageName>, tag: &Tag) -> bool {
+        self.remove(|entry| is_called(entry, name, tag))
     }
 
     /// Removes every entry of a manifest; whether there were any.
@@ -130,8 +181,17 @@ fn descriptor(entry: &Value) -> Option<Descriptor> {
     serde_json::from_value(entry.clone()).ok()
 }
 
-fn name(entry: &Value) -> Option<&str> {
-    entry.get("annotations")?.get(REF_NAME)?.as_str()
+fn annotation<'a>(entry: &'a Value, key: &str) -> Option<&'a str> {
+    entry.get("annotations")?.get(key)?.as_str()
+}
+
+fn label(entry: &Value) -> Label {
+    Label::read(annotation(entry, IMAGE_NAME), annotation(entry, REF_NAME))
+}
+
+fn is_called(entry: &Value, name: Option<&ImageName>, tag: &Tag) -> bool {
+    let label = label(entry);
+    label.tag.as_ref() == Some(tag) && label.name.as_ref() == name
 }
 
 /// Whether an entry says nothing but which manifest it is.
@@ -140,13 +200,19 @@ fn is_bare(entry: &Value) -> bool {
     entry.as_object().is_some_and(|map| map.keys().all(known))
 }
 
-fn entry(manifest: &Manifest, tag: Option<&Tag>) -> Value {
+fn entry(manifest: &Manifest, label: &Label) -> Value {
     let size = manifest.bytes().len() as u64;
     let mut entry = json!(Descriptor::new(manifest.media_type(), manifest.digest(), size));
-    if let Some(tag) = tag {
-        entry["annotations"] = json!({REF_NAME: tag.as_str()});
-    }
+    annotate(&mut entry, label);
     entry
+}
+
+fn annotate(entry: &mut Value, label: &Label) {
+    let Some(tag) = &label.tag else { return };
+    if let Some(name) = &label.name {
+        entry["annotations"][IMAGE_NAME] = json!(name.with_tag(Some(tag.clone())).to_string());
+    }
+    entry["annotations"][REF_NAME] = json!(tag.as_str());
 }
 
 #[cfg(test)]
@@ -170,10 +236,10 @@ mod tests {
     fn what_others_wrote_is_kept_to_the_byte() {
         let mut index = Index::parse(FOREIGN.as_bytes()).unwrap();
         assert_eq!(index.to_bytes(), FOREIGN.as_bytes());
-        assert_eq!(index.tags().iter().map(|(tag, _)| tag.as_str()).collect::<Vec<_>>(), ["v1"]);
-        assert!(index.put(&image(1).root, Some(&tag("new"))));
-        assert!(index.remove_tag(&tag("new")));
-        assert!(!index.remove_tag(&tag("new")));
+        assert_eq!(index.tags(None).iter().map(|(tag, _)| tag.as_str()).collect::<Vec<_>>(), ["v1"]);
+        assert!(index.put(&image(1).root, None, Some(&tag("new"))));
+        assert!(index.remove_tag(None, &tag("new")));
+        assert!(!index.remove_tag(None, &tag("new")));
         assert_eq!(index.to_bytes(), FOREIGN.as_bytes());
         assert!(Index::parse(b"[]").is_err());
         assert!(Index::parse(b"{\"manifests\":{}}").is_err());
@@ -183,14 +249,14 @@ mod tests {
     fn a_tag_moves_in_its_place() {
         let mut index = Index::parse(FOREIGN.as_bytes()).unwrap();
         let root = image(1).root;
-        assert!(index.put(&root, Some(&tag("v1"))));
-        assert!(!index.put(&root, Some(&tag("v1"))), "nothing left to do");
+        assert!(index.put(&root, None, Some(&tag("v1"))));
+        assert!(!index.put(&root, None, Some(&tag("v1"))), "nothing left to do");
         assert_eq!(index.entries.len(), 3);
-        assert_eq!(index.by_tag(&tag("v1")).unwrap().digest, root.digest());
+        assert_eq!(index.by_tag(None, &tag("v1")).unwrap().digest, root.digest());
         assert_eq!(index.by_digest(&root.digest()).unwrap().media_type, root.media_type());
         // A name that stands twice is replaced as a whole.
         index.entries.push(index.entries[2].clone());
-        assert!(index.put(&image(2).root, Some(&tag("v1"))));
+        assert!(index.put(&image(2).root, None, Some(&tag("v1"))));
         assert_eq!(index.entries.len(), 3);
     }
 
@@ -198,16 +264,16 @@ mod tests {
     fn an_untagged_manifest_has_an_entry_until_it_is_part_of_another() {
         let (image, mut index) = (image(1), Index::empty());
         let [child, root] = &image.manifests[..] else { panic!("one platform and the index") };
-        assert!(index.put(child, None));
-        assert!(!index.put(child, None));
-        assert!(index.by_digest(&child.digest()).is_some() && index.tags().is_empty());
-        assert!(index.put(root, None));
+        assert!(index.put(child, None, None));
+        assert!(!index.put(child, None, None));
+        assert!(index.by_digest(&child.digest()).is_some() && index.tags(None).is_empty());
+        assert!(index.put(root, None, None));
         assert!(index.by_digest(&child.digest()).is_none(), "reachable through the index");
         assert_eq!(index.entries.len(), 1);
-        assert!(index.put(root, Some(&tag("t"))));
+        assert!(index.put(root, None, Some(&tag("t"))));
         assert_eq!(index.entries.len(), 1, "the entry without a name has served");
-        assert!(index.put(child, Some(&tag("child"))));
-        index.put(root, Some(&tag("t")));
+        assert!(index.put(child, None, Some(&tag("child"))));
+        index.put(root, None, Some(&tag("t")));
         assert_eq!(index.entries.len(), 2, "an entry with a name stays");
         assert!(index.remove_digest(&root.digest()));
         assert!(!index.remove_digest(&root.digest()));

@@ -1,0 +1,14 @@
+//! Layouts in tar files.
+
+mod load;
+mod names;
+mod part;
+mod reading;
+mod region;
+mod saved;
+mod scan;
+mod sinks;
+mod writing;
+
+pub(crate) use reading::Archive;
+pub(crate) use writing::Writing;
