@@ -6,16 +6,17 @@ RUN apk add --no-cache build-base ca-certificates linux-headers
 WORKDIR /src
 COPY . .
 RUN cargo build --locked --profile dist --package ferry --bin ferry && \
-    mkdir -p /root-of-image/etc/ssl/certs /root-of-image/home/ferry /root-of-image/tmp && \
-    cp target/dist/ferry /root-of-image/ferry && \
-    cp /etc/ssl/certs/ca-certificates.crt /root-of-image/etc/ssl/certs/ && \
-    chown 65532:65532 /root-of-image/home/ferry && chmod 1777 /root-of-image/tmp
+    mkdir -p /image/etc/ssl/certs /homes/ferry && \
+    cp target/dist/ferry /image/ferry && \
+    cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/
 
 FROM scratch
 LABEL org.opencontainers.image.source="https://github.com/ferry-mirror/ferry" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.description="Moves container images to where people can pull them"
-COPY --from=build /root-of-image/ /
+COPY --from=build /image/ /
+# A volume on it belongs to the user, too.
+COPY --from=build --chown=65532:65532 /homes/ /home/
 # Logins are read from /home/ferry/.docker/config.json, staged blobs are kept below /home/ferry/.local/state.
 ENV HOME=/home/ferry
 WORKDIR /home/ferry

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod cli;
+mod deploy;
 mod documents;
 mod faults;
 mod harness;
