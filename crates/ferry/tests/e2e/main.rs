@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod cli;
+mod deploy;
 mod documents;
 mod faults;
 mod harness;
