@@ -212,6 +212,9 @@ pub(crate) struct CopyArguments {
     /// Copy all tags of each SOURCE
     #[arg(long)]
     pub(crate) all_tags: bool,
+    /// Say what would be copied, and how much, and copy nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Copy only this platform of each image: linux/arm64, linux/arm/v7, amd64; may be repeated [default: all]
     #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
     pub(crate) platforms: Vec<Pattern>,
@@ -219,6 +222,9 @@ pub(crate) struct CopyArguments {
     /// platforms, which not every registry takes; single puts the one manifest in the index's place
     #[arg(long, value_name = "MODE", requires = "platforms", default_value_t)]
     pub(crate) platform_mode: Mode,
+    /// Leave out of an archive what this earlier one holds: FILE, or oci:DIR; may be repeated. Whoever reads it needs both
+    #[arg(long, value_name = "PREVIOUS")]
+    pub(crate) except: Vec<String>,
     /// Check every blob and manifest at the target, even of images that look unchanged
     #[arg(long)]
     pub(crate) recheck: bool,

@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use ferry_layout::{ImageEntry, ImageName};
 use ferry_oci::{Digest, ImageReference, Malformed, Reference, Registry, Tag};
 
 /// One end of a copy as it was typed.
@@ -18,8 +19,8 @@ pub(crate) enum Endpoint {
 pub(crate) struct LayoutImage {
     pub(crate) form: Form,
     pub(crate) path: PathBuf,
-    /// The registry and repository that it is called by, where there are images of several.
-    pub(crate) name: Option<ImageReference>,
+    /// What it is called, where there are images of several names.
+    pub(crate) name: Option<ImageName>,
     pub(crate) tag: Option<Tag>,
     pub(crate) digest: Option<Digest>,
 }
@@ -54,10 +55,32 @@ impl Form {
 }
 
 impl LayoutImage {
+    /// A whole layout, without saying which image.
+    pub(crate) fn whole(form: Form, path: impl Into<PathBuf>) -> Self {
+        Self { form, path: path.into(), name: None, tag: None, digest: None }
+    }
+
+    /// The image in the same layout that an entry is about.
+    pub(crate) fn at(&self, entry: ImageEntry) -> Self {
+        let ImageEntry { name, tag, digest, .. } = entry;
+        let digest = tag.is_none().then_some(digest);
+        Self { form: self.form, path: self.path.clone(), name, tag, digest }
+    }
+
+    /// What it is called inside the layout.
+    pub(crate) fn short(&self) -> String {
+        let parts = [self.name.as_ref().map(ImageName::to_string), self.tag.as_ref().map(Tag::to_string)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(":")
+    }
+
+    /// Whether it says nothing of an image.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.name.is_none() && self.tag.is_none() && self.digest.is_none()
+    }
+
     /// The image of that name.
     pub(crate) fn named(self, image: ImageReference) -> Self {
-        let tag = image.tag.clone();
-        Self { name: Some(ImageReference { tag: None, digest: None, ..image }), tag, ..self }
+        Self { name: Some(ImageName::from(&image)), tag: image.tag, ..self }
     }
 
     /// Whether it is an archive, and no name was written.
@@ -84,14 +107,13 @@ impl LayoutImage {
                 }
                 Some((path, image)) => {
                     let image: ImageReference = image.parse().map_err(|e: Malformed| e.to_string())?;
-                    (path, Some(image.clone()), Some(image.tag.unwrap_or_else(Tag::latest)))
+                    (path, Some(ImageName::from(&image)), Some(image.tag.unwrap_or_else(Tag::latest)))
                 }
             },
         };
         if path.is_empty() {
             return Err("the path is missing".to_owned());
         }
-        let name = name.map(|name| ImageReference { tag: None, digest: None, ..name });
         Ok(Self { form, path: path.into(), name, tag, digest })
     }
 }
@@ -103,6 +125,11 @@ impl Endpoint {
             Self::Registry(image) => Some(&image.registry),
             Self::Layout(_) => None,
         }
+    }
+
+    /// Whether it is in an archive.
+    pub(crate) fn is_archive(&self) -> bool {
+        matches!(self, Self::Layout(image) if image.form != Form::Directory)
     }
 
     /// The tag that was written.
@@ -125,9 +152,7 @@ impl Endpoint {
     pub(crate) fn image_name(&self) -> Option<ImageReference> {
         match self {
             Self::Registry(image) => Some(image.clone()),
-            Self::Layout(LayoutImage { name, tag, .. }) => {
-                Some(ImageReference { tag: tag.clone(), ..name.clone()? })
-            }
+            Self::Layout(LayoutImage { name, tag, .. }) => Some(name.as_ref()?.with_tag(tag.clone())),
         }
     }
 
@@ -178,18 +203,23 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let image = match self {
-            Self::Registry(image) => return image.fmt(f),
-            Self::Layout(image) => image,
-        };
-        write!(f, "{}{}", image.form.prefix(), image.path.display())?;
-        if let Some(name) = &image.name {
+        match self {
+            Self::Registry(image) => image.fmt(f),
+            Self::Layout(image) => image.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for LayoutImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.form.prefix(), self.path.display())?;
+        if let Some(name) = &self.name {
             write!(f, ":{name}")?;
         }
-        if let Some(tag) = &image.tag {
+        if let Some(tag) = &self.tag {
             write!(f, ":{tag}")?;
         }
-        image.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What was typed and configured, turned into what it means. Everything is checked here, before anything is opened or bound.
 
 mod aim;
+mod archives;
 mod copy;
 mod list;
 mod looking;
@@ -10,6 +11,7 @@ mod serve;
 mod sides;
 mod wish;
 
+pub(crate) use archives::Archives;
 pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir};
 pub(crate) use looking::{Delete, Inspect, Tags, log_in, registry};
 pub(crate) use rewrite::Rewrite;

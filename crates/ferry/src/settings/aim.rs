@@ -69,6 +69,11 @@ impl Aim {
         }
     }
 
+    /// Whether images go to an archive.
+    pub(super) fn is_archive(&self) -> bool {
+        matches!(&self.to, To::Layout(layout) if layout.form != Form::Directory)
+    }
+
     /// Whether names tell platforms apart.
     pub(super) fn tells_platforms_apart(&self) -> bool {
         self.naming.as_ref().is_some_and(Naming::tells_platforms_apart)
@@ -128,11 +133,7 @@ impl To {
             return Ok(Self::Registry(text.parse()?));
         }
         match text.parse()? {
-            Endpoint::Layout(layout)
-                if layout.name.is_none() && layout.tag.is_none() && layout.digest.is_none() =>
-            {
-                Ok(Self::Layout(layout))
-            }
+            Endpoint::Layout(layout) if layout.is_whole() => Ok(Self::Layout(layout)),
             _ => bail!("{text}: images keep their names and tags; leave them out here"),
         }
     }

@@ -9,6 +9,7 @@ use ferry_policy::platforms::Selection;
 use ferry_policy::profile::{Choice, Profile};
 
 use super::aim::Aim;
+use super::archives::Archives;
 use super::list::read_list;
 use super::platforms::Platforms;
 use super::sides::of_sides;
@@ -26,6 +27,9 @@ pub(crate) struct Copy {
     aim: Option<Aim>,
     platforms: Platforms,
     all_tags: bool,
+    pub(crate) dry_run: bool,
+    /// How archives are written.
+    pub(crate) archives: Archives,
     pub(crate) recheck: bool,
     /// Whether what belongs to images is copied with them.
     pub(crate) belongings: bool,
@@ -90,6 +94,7 @@ impl Copy {
         let aim = Aim::new(typed.to.as_deref(), typed.naming.as_deref())?;
         let platforms = Platforms::new(typed.platforms, typed.platform_mode)?;
         platforms.check_naming(aim.as_ref().is_some_and(Aim::tells_platforms_apart))?;
+        let archives = Archives::new(&typed.except, platforms.choices())?;
         let wishes = match (&typed.from_file, &typed.images[..]) {
             (Some(list), _) => read_list(list)?,
             (None, images) if aim.is_some() => {
@@ -126,6 +131,8 @@ impl Copy {
             aim,
             platforms,
             all_tags: typed.all_tags,
+            dry_run: typed.dry_run,
+            archives,
             recheck: typed.recheck,
             belongings: !typed.no_referrers,
             state_dir,
@@ -146,7 +153,18 @@ impl Copy {
             }
         }
         settings.pairs(&known)?;
+        settings.check_archives()?;
         Ok(settings)
+    }
+
+    /// `--except` is about archives that are written.
+    fn check_archives(&self) -> anyhow::Result<()> {
+        let written = self.wishes.iter().any(|wish| wish.target().is_some_and(Endpoint::is_archive));
+        let aimed = self.aim.as_ref().is_some_and(Aim::is_archive);
+        if !self.archives.except.is_empty() && !written && !aimed {
+            bail!("--except is for archives; the target is none");
+        }
+        Ok(())
     }
 
     /// Whether the wish is about all that its source holds.

@@ -34,6 +34,16 @@ impl Pattern {
             && self.matches_version(platform.os_version.as_deref())
     }
 
+    /// A platform that it matches.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            architecture: self.architecture.clone(),
+            os: self.os.clone(),
+            os_version: self.version.clone(),
+            variant: self.variant.clone(),
+        }
+    }
+
     fn matches_version(&self, version: Option<&str>) -> bool {
         let Some(asked) = &self.version else { return true };
         let rest = version.and_then(|version| version.strip_prefix(asked.as_str()));
