@@ -15,6 +15,7 @@ use crate::flight::{Landed, Trust};
 use crate::graph::{Image, Job, Outcome};
 use crate::known::Known;
 use crate::lanes::Lanes;
+use crate::progress::{Meter, Progress};
 use crate::reader::Origin;
 use crate::retry::Retry;
 use crate::spool::Spools;
@@ -70,6 +71,7 @@ pub(crate) struct Run {
     pub(crate) spools: Spools,
     pub(crate) retry: Retry,
     pub(crate) recheck: bool,
+    pub(crate) meter: Meter,
     degradations: HashMap<Arc<str>, Degradations>,
     pub(crate) stop: CancellationToken,
     images: usize,
@@ -102,6 +104,7 @@ impl Copier {
             spools: Spools::new(options.staging, options.stage_from),
             retry: options.retry,
             recheck: options.recheck,
+            meter: Meter::default(),
             degradations: options.degradations,
             stop,
             images: options.images.max(1),
@@ -117,6 +120,7 @@ impl Copier {
         if self.0.stop.is_cancelled() {
             return Outcome::Stopped;
         }
+        let _walking = self.0.meter.walk();
         Image::copy(Arc::clone(&self.0), job).await
     }
 
@@ -145,6 +149,11 @@ impl Copier {
     /// Bytes of blobs that were read from sources so far, those that were read in vain included.
     pub fn fetched(&self) -> u64 {
         self.0.sources().values().map(|lanes| lanes.bytes()).sum()
+    }
+
+    /// Where the run is now. Cheap enough to be asked many times a second.
+    pub fn progress(&self) -> Progress {
+        self.0.meter.progress(self.fetched())
     }
 }
 
