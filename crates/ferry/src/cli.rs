@@ -1,10 +1,16 @@
 //! What can be typed.
 
+mod shown;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use shown::{
+    CompletionsArguments, ManArguments, Progress, SchemaArguments, SchemaOf, ShownArguments, Tool, When,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 all done; 1 some images failed; 2 wrong usage or configuration; \
 3 stopped with work left; 4 everything failed.";
@@ -19,6 +25,9 @@ pub(crate) struct Arguments {
     /// The configuration [default: $FERRY_CONFIG, ~/.config/ferry/ferry.yaml or /etc/ferry/ferry.yaml, if there]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Colour the status of images and hints
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: When,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -36,6 +45,9 @@ pub(crate) enum Verb {
     Storage(StorageVerb),
     #[command(subcommand)]
     Config(ConfigVerb),
+    Schema(SchemaArguments),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
 }
 
 /// How a result is printed.
@@ -223,6 +235,8 @@ pub(crate) struct CopyArguments {
     /// Disk space that unfinished blobs may take; beyond it they go through memory [default: half of what is free]
     #[arg(long, value_name = "SIZE")]
     pub(crate) spool_limit: Option<ByteSize>,
+    #[command(flatten)]
+    pub(crate) shown: ShownArguments,
 }
 
 /// Serve a directory as a registry that anything can push to and pull from.

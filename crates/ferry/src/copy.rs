@@ -1,20 +1,20 @@
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use ferry_oci::Registry;
 use ferry_storage::{FileHints, FileStaging, StagingOptions};
-use ferry_store::{Hints, Side, Staging};
-use ferry_transfer::{Copier, Options, Outcome};
+use ferry_store::{Hints, Staging};
+use ferry_transfer::{Copier, Options};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Environment;
 use crate::config::Registries;
 use crate::exit::{self, Exit};
-use crate::report::{self, Summary};
-use crate::settings::{Copy, Fit, Pair, StateDir};
+use crate::progress::Shown;
+use crate::reporter::Reporter;
+use crate::settings::{Copy, Pair, StateDir};
 use crate::stores::Stores;
 
 /// What is left of a budget when work stops, so that targets can confirm what they have; shorter for short ones.
@@ -25,10 +25,13 @@ pub(crate) async fn copy(
     settings: Copy,
     registries: Registries,
     environment: Environment,
+    verbose: bool,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let started = Instant::now();
-    let mut stores = Stores::of_copy(&settings, registries, environment)?;
+    let plain_http = settings.targets.keys().filter(|registry| registries.is_plain_http(registry));
+    let plain_http = plain_http.cloned().collect();
+    let mut reporter = Reporter::new(settings.shown.clone(), verbose, &settings.targets, plain_http);
+    let mut stores = Stores::of_copy(&settings, registries, environment.clone())?;
     let kept = Kept::open(&settings).await?;
     let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
     for pair in settings.pairs {
@@ -51,30 +54,20 @@ pub(crate) async fn copy(
     };
     let watch = settings.budget.map(|budget| stop_in_time(budget, stop.clone()));
     let copier = Copier::new(options, stop);
-    let mut summary = Summary::default();
-    let mut hints: Vec<String> = Vec::new();
+    let progress = Shown::start(&copier, jobs.len(), settings.shown.progress, verbose, &environment);
     let mut warnings = Warnings::new(pairs.len());
     copier
         .copy_all(jobs, |place, outcome| {
-            say!("{}", report::line(&pairs[place], &outcome));
+            reporter.image(&pairs[place], &outcome);
             warnings.quota(&stores, &pairs[place]);
-            hints.extend(
-                hint(&pairs[place], &outcome, &settings.targets).filter(|hint| !hints.contains(hint)),
-            );
-            summary.add(&outcome);
         })
         .await;
     if let Some(watch) = watch {
         watch.abort();
     }
-    say!("{}", summary.text(copier.fetched(), started.elapsed()));
-    if summary.exit() == Exit::Stopped {
-        hints.push(left(settings.budget.filter(|budget| started.elapsed() + RESERVE >= *budget)));
-    }
-    for hint in hints {
-        eprintln!("hint: {hint}");
-    }
-    Ok(summary.exit())
+    progress.end().await;
+    Ok(reporter
+        .end(copier.fetched(), |elapsed| left(settings.budget.filter(|budget| elapsed + RESERVE >= *budget))))
 }
 
 /// Warns of quotas before they hurt, once for each registry.
@@ -94,7 +87,7 @@ impl Warnings {
         let Some((registry, quota)) = stores.quota(&pair.source) else { return };
         if quota.remaining < self.left && !self.warned.contains(registry) {
             self.warned.push(registry.clone());
-            eprintln!("warning: {}", exit::quota(registry, &quota, self.left));
+            note!("warning: {}", exit::quota(registry, &quota, self.left));
         }
     }
 }
@@ -118,18 +111,6 @@ fn left(budget: Option<Duration>) -> String {
         |budget| format!("the budget of {} is used up", humantime::format_duration(budget)),
     );
     format!("{why}; what was moved is kept, and the same command goes on from there")
-}
-
-fn hint(pair: &Pair, outcome: &Outcome, targets: &HashMap<Registry, Fit>) -> Option<String> {
-    let Outcome::Failed { error, .. } = outcome else { return None };
-    let endpoint = match error.side() {
-        Some(Side::Source) => &pair.source,
-        Some(Side::Target) => &pair.target,
-        None => return exit::hint(error, None),
-    };
-    let registry = endpoint.registry();
-    let fit = registry.and_then(|registry| targets.get(registry));
-    fit.and_then(|fit| exit::before_push(error, fit.profile)).or_else(|| exit::hint(error, registry))
 }
 
 /// What outlives a run: unfinished blobs, and what was seen of targets.

@@ -5,15 +5,13 @@ use std::time::Duration;
 use ferry_transfer::{Figures, Outcome};
 
 use crate::exit::Exit;
+use crate::records::{Images, SummaryRecord};
 use crate::settings::Pair;
 
 /// Sums up a run.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
-    copied: usize,
-    unchanged: usize,
-    failed: usize,
-    left: usize,
+    images: Images,
     figures: Figures,
 }
 
@@ -37,19 +35,19 @@ impl Summary {
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         let figures = match outcome {
             Outcome::Copied { figures, .. } => {
-                self.copied += 1;
+                self.images.copied += 1;
                 *figures
             }
             Outcome::Failed { figures, .. } => {
-                self.failed += 1;
+                self.images.failed += 1;
                 *figures
             }
             Outcome::Unchanged { .. } => {
-                self.unchanged += 1;
+                self.images.unchanged += 1;
                 return;
             }
             Outcome::Stopped => {
-                self.left += 1;
+                self.images.left += 1;
                 return;
             }
         };
@@ -57,10 +55,12 @@ impl Summary {
         self.figures.bytes += figures.bytes;
         self.figures.mounted += figures.mounted;
         self.figures.present += figures.present;
+        self.figures.manifests += figures.manifests;
     }
 
     pub(crate) fn exit(&self) -> Exit {
-        match (self.left, self.failed, self.copied + self.unchanged) {
+        let Images { copied, unchanged, failed, left } = self.images;
+        match (left, failed, copied + unchanged) {
             (1.., ..) => Exit::Stopped,
             (0, 0, _) => Exit::Done,
             (0, _, 0) => Exit::AllFailed,
@@ -68,15 +68,29 @@ impl Summary {
         }
     }
 
+    /// How many images the run has.
+    pub(crate) fn images(&self) -> usize {
+        let Images { copied, unchanged, failed, left } = self.images;
+        copied + unchanged + failed + left
+    }
+
+    /// The same for programs.
+    pub(crate) fn record(&self, fetched: u64, elapsed: Duration) -> SummaryRecord {
+        SummaryRecord {
+            images: self.images,
+            blobs: self.figures.into(),
+            manifests: self.figures.manifests,
+            fetched_bytes: fetched,
+            seconds: elapsed.as_secs_f64(),
+            exit: self.exit().code(),
+        }
+    }
+
     /// The last line; `fetched` is how many bytes of blobs came from the sources, `elapsed` how long the run took.
     pub(crate) fn text(&self, fetched: u64, elapsed: Duration) -> String {
-        let images = self.copied + self.unchanged + self.failed + self.left;
-        let counts = [
-            (self.copied, "copied"),
-            (self.unchanged, "unchanged"),
-            (self.failed, "failed"),
-            (self.left, "left"),
-        ];
+        let images = self.images();
+        let Images { copied, unchanged, failed, left } = self.images;
+        let counts = [(copied, "copied"), (unchanged, "unchanged"), (failed, "failed"), (left, "left")];
         let counts: Vec<String> =
             counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         format!(
@@ -138,7 +152,8 @@ mod tests {
     #[test]
     fn exit_codes() {
         let exit = |copied, unchanged, failed, left| {
-            Summary { copied, unchanged, failed, left, ..Summary::default() }.exit().code()
+            let images = Images { copied, unchanged, failed, left };
+            Summary { images, ..Summary::default() }.exit().code()
         };
         assert_eq!(exit(1, 1, 0, 0), 0);
         assert_eq!(exit(1, 0, 1, 0), 1);

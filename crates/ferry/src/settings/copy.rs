@@ -11,7 +11,7 @@ use ferry_policy::profile::{Choice, Profile};
 use super::list::read_list;
 use super::sides::of_sides;
 use crate::Environment;
-use crate::cli::CopyArguments;
+use crate::cli::{CopyArguments, ShownArguments};
 use crate::config::{MirrorPlace, Registries};
 use crate::credentials::OfSides;
 use crate::endpoint::Endpoint;
@@ -33,6 +33,7 @@ pub(crate) struct Copy {
     pub(crate) of_sides: OfSides,
     /// What is known of the targets, and what is changed in images for them.
     pub(crate) targets: HashMap<Registry, Fit>,
+    pub(crate) shown: ShownArguments,
 }
 
 /// How a target is met.
@@ -108,6 +109,7 @@ impl Copy {
             mirrors,
             of_sides,
             targets: fits,
+            shown: typed.shown,
         })
     }
 }

@@ -32,7 +32,7 @@ async fn images_are_changed_for_a_target_and_a_repeat_changes_nothing() {
 
     target.reset_counts();
     let again = ferry.run(&["copy", "--profile", "huawei-swr", &source, &to]).await.ok();
-    assert!(again.out.starts_with("unchanged"), "{}", again.out);
+    assert!(again.out.starts_with("1 image: 1 unchanged;"), "{}", again.out);
     assert_eq!(target.requests().len(), 1, "one look at the tag: {:?}", target.requests());
 
     std::fs::write(
