@@ -220,7 +220,7 @@ pub(crate) struct CopyArguments {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: u16,
     /// Fetch and send at most so many bytes a second, each way: 500kB, 2MiB
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = bytes)]
     pub(crate) limit_rate: Option<ByteSize>,
     /// What targets take: auto goes by their hosts; NAME (huawei-swr, tencent-ccr, ...) where the host does not tell;
     /// strict changes no image for a target, whatever it takes
@@ -233,7 +233,7 @@ pub(crate) struct CopyArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Disk space that unfinished blobs may take; beyond it they go through memory [default: half of what is free]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) spool_limit: Option<ByteSize>,
     #[command(flatten)]
     pub(crate) shown: ShownArguments,
@@ -256,9 +256,13 @@ pub(crate) struct ServeArguments {
     pub(crate) untagged_older_than: Option<Duration>,
     /// When the images take more room than this, remove what was fetched from elsewhere and not used for longest
     /// [default: no limit]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) size_limit: Option<ByteSize>,
     /// Let --size-limit remove what was pushed here, too
     #[arg(long)]
     pub(crate) evict_pushed: bool,
+}
+
+fn bytes(text: &str) -> Result<ByteSize, &'static str> {
+    text.parse().map_err(|_| "write a number and a unit, as in 500kB, 2MiB or 10GB")
 }

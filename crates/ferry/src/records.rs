@@ -3,6 +3,7 @@
 use ferry_store::{Error, Kind, Side};
 use ferry_transfer::{Figures, Outcome};
 use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 
 use crate::settings::Pair;
@@ -148,7 +149,10 @@ enum FailureKind {
 
 /// The JSON schema of a line.
 pub(crate) fn json_schema() -> String {
-    serde_json::to_string_pretty(&schemars::schema_for!(Record)).unwrap_or_default()
+    // What is left out when it is empty is not required.
+    let settings = SchemaSettings::default().for_serialize();
+    let schema = settings.into_generator().into_root_schema_for::<Record>();
+    serde_json::to_string_pretty(&schema).unwrap_or_default()
 }
 
 impl Record {

@@ -1,7 +1,12 @@
 //! ferry as its users run it: the program itself, against registries and clients that nobody here wrote (`peers`) and
 //! against itself.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on panics"
+)]
 
 mod cli;
 mod documents;
@@ -12,6 +17,7 @@ mod limits;
 mod looking;
 mod peers;
 mod peers_accounts;
+mod people;
 mod profiles;
 mod quirks;
 mod ranges;
