@@ -7,9 +7,7 @@ mod view;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use console::Term;
 use ferry_transfer::{Copier, Progress};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -62,7 +60,7 @@ impl Shown {
         let Some(task) = self.0 else { return };
         task.abort();
         let _ = task.await;
-        say::end_progress();
+        say::end_drawing();
     }
 }
 
@@ -75,19 +73,24 @@ fn how(typed: Typed, smart_terminal: bool, verbose: bool) -> How {
 }
 
 async fn bars(copier: Copier, images: usize) {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{msg}") {
-        bar.set_style(style);
-    }
-    say::below(bar.clone());
     let mut watcher = Watcher::new(images, OF_LATE);
-    let terminal = Term::stderr();
     let mut ticks = interval_at(Instant::now() + DRAWN, DRAWN);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         let now = ticks.tick().await;
-        let (_, columns) = terminal.size();
-        bar.set_message(watcher.look(now, copier.progress()).lines(columns.into()).join("\n"));
+        let (columns, rows) = terminal_size();
+        let mut lines = watcher.look(now, copier.progress()).lines(columns);
+        // What does not fit above the total is left out.
+        lines.drain(..lines.len().saturating_sub(rows.saturating_sub(1).max(1)));
+        say::draw(lines);
+    }
+}
+
+/// Columns and rows of the terminal that standard error is; it may change while ferry runs.
+fn terminal_size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (80, 24),
     }
 }
 

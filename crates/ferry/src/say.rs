@@ -4,8 +4,6 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::ProgressBar;
-
 use crate::Environment;
 use crate::cli::When;
 
@@ -19,8 +17,11 @@ macro_rules! note {
     ($($text:tt)*) => { $crate::say::error_line(&format!($($text)*)) };
 }
 
-/// The progress that other lines must not run into. One, as the terminal is.
-static PROGRESS: Mutex<Option<ProgressBar>> = Mutex::new(None);
+/// The lines of progress that others must not run into. One set, as there is one terminal.
+static PROGRESS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Clears the terminal from the line of the cursor on.
+const CLEAR: &str = "\r\x1b[J";
 
 static COLOUR_OUT: AtomicBool = AtomicBool::new(false);
 static COLOUR_ERR: AtomicBool = AtomicBool::new(false);
@@ -49,23 +50,42 @@ pub(crate) fn colours_errors() -> bool {
     COLOUR_ERR.load(Ordering::Relaxed)
 }
 
-/// Keeps `progress` below everything that is said from now on.
-pub(crate) fn below(progress: ProgressBar) {
-    *PROGRESS.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+/// Draws lines on standard error, a terminal, which stay below everything that is said from now on.
+pub(crate) fn draw(lines: Vec<String>) {
+    let mut drawn = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    *drawn = lines;
+    to_terminal(&format!("{CLEAR}{}", drawing(&drawn)));
 }
 
-/// Takes the progress away.
-pub(crate) fn end_progress() {
-    if let Some(progress) = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        progress.finish_and_clear();
+/// Takes them away.
+pub(crate) fn end_drawing() {
+    let drawn = std::mem::take(&mut *PROGRESS.lock().unwrap_or_else(PoisonError::into_inner));
+    if !drawn.is_empty() {
+        to_terminal(CLEAR);
     }
 }
 
+/// The cursor waits where the first line begins: what is written or typed meanwhile is cleared along with the lines.
+fn drawing(lines: &[String]) -> String {
+    let text: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    if lines.is_empty() { text } else { format!("{text}\x1b[{}A", lines.len()) }
+}
+
+fn to_terminal(text: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints above what is drawn, if something is. What is printed must be whole lines.
 fn above<T>(print: impl FnOnce() -> T) -> T {
-    match &*PROGRESS.lock().unwrap_or_else(PoisonError::into_inner) {
-        Some(progress) => progress.suspend(print),
-        None => print(),
+    let drawn = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    if drawn.is_empty() {
+        return print();
     }
+    to_terminal(CLEAR);
+    let printed = print();
+    to_terminal(&drawing(&drawn));
+    printed
 }
 
 /// See [`say!`].
@@ -97,7 +117,7 @@ fn painted(text: &str) -> String {
 
 /// See [`note!`].
 pub(crate) fn error_line(text: &str) {
-    let _ = writeln!(Errors, "{text}");
+    let _ = Errors.write_all(format!("{text}\n").as_bytes());
 }
 
 /// Says what to do.
@@ -142,6 +162,12 @@ mod tests {
             assert!(coloured(When::Always, &environment, false));
             assert!(!coloured(When::Never, &environment, true));
         }
+    }
+
+    #[test]
+    fn the_cursor_goes_back_to_where_drawing_began() {
+        assert_eq!(drawing(&["one".to_owned(), "two".to_owned()]), "one\r\ntwo\r\n\x1b[2A");
+        assert_eq!(drawing(&[]), "");
     }
 
     #[test]
