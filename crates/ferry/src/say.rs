@@ -20,9 +20,6 @@ macro_rules! note {
 /// The lines of progress that others must not run into. One set, as there is one terminal.
 static PROGRESS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Clears the terminal from the line of the cursor on.
-const CLEAR: &str = "\r\x1b[J";
-
 static COLOUR_OUT: AtomicBool = AtomicBool::new(false);
 static COLOUR_ERR: AtomicBool = AtomicBool::new(false);
 
@@ -53,16 +50,22 @@ pub(crate) fn colours_errors() -> bool {
 /// Draws lines on standard error, a terminal, which stay below everything that is said from now on.
 pub(crate) fn draw(lines: Vec<String>) {
     let mut drawn = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let cleared = clearing(&drawn);
     *drawn = lines;
-    to_terminal(&format!("{CLEAR}{}", drawing(&drawn)));
+    to_terminal(&(cleared + &drawing(&drawn)));
 }
 
 /// Takes them away.
 pub(crate) fn end_drawing() {
     let drawn = std::mem::take(&mut *PROGRESS.lock().unwrap_or_else(PoisonError::into_inner));
     if !drawn.is_empty() {
-        to_terminal(CLEAR);
+        to_terminal(&clearing(&drawn));
     }
+}
+
+/// Line by line: some terminals keep a screen that is cleared at once.
+fn clearing(lines: &[String]) -> String {
+    format!("\r{}", drawing(&vec!["\x1b[2K".to_owned(); lines.len()]))
 }
 
 /// The cursor waits where the first line begins: what is written or typed meanwhile is cleared along with the lines.
@@ -82,7 +85,7 @@ fn above<T>(print: impl FnOnce() -> T) -> T {
     if drawn.is_empty() {
         return print();
     }
-    to_terminal(CLEAR);
+    to_terminal(&clearing(&drawn));
     let printed = print();
     to_terminal(&drawing(&drawn));
     printed
@@ -167,7 +170,8 @@ mod tests {
     #[test]
     fn the_cursor_goes_back_to_where_drawing_began() {
         assert_eq!(drawing(&["one".to_owned(), "two".to_owned()]), "one\r\ntwo\r\n\x1b[2A");
-        assert_eq!(drawing(&[]), "");
+        assert_eq!(clearing(&["one".to_owned()]), "\r\x1b[2K\r\n\x1b[1A");
+        assert_eq!((drawing(&[]).as_str(), clearing(&[]).as_str()), ("", "\r"));
     }
 
     #[test]
