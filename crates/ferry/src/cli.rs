@@ -1,11 +1,17 @@
 //! What can be typed.
 
+mod shown;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferry_policy::platforms::{Mode, Pattern};
+
+pub(crate) use shown::{
+    CompletionsArguments, ManArguments, Progress, SchemaArguments, SchemaOf, ShownArguments, Tool, When,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 all done; 1 some images failed; 2 wrong usage or configuration; \
 3 stopped with work left; 4 everything failed.";
@@ -20,6 +26,9 @@ pub(crate) struct Arguments {
     /// The configuration [default: $FERRY_CONFIG, ~/.config/ferry/ferry.yaml or /etc/ferry/ferry.yaml, if there]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Colour the status of images and hints
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: When,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -38,6 +47,9 @@ pub(crate) enum Verb {
     Storage(StorageVerb),
     #[command(subcommand)]
     Config(ConfigVerb),
+    Schema(SchemaArguments),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
 }
 
 /// How a result is printed.
@@ -238,7 +250,7 @@ pub(crate) struct CopyArguments {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: u16,
     /// Fetch and send at most so many bytes a second, each way: 500kB, 2MiB
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = bytes)]
     pub(crate) limit_rate: Option<ByteSize>,
     /// What targets take: auto goes by their hosts; NAME (huawei-swr, tencent-ccr, ...) where the host does not tell;
     /// strict changes no image for a target, whatever it takes
@@ -251,8 +263,10 @@ pub(crate) struct CopyArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Disk space that unfinished blobs may take; beyond it they go through memory [default: half of what is free]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) spool_limit: Option<ByteSize>,
+    #[command(flatten)]
+    pub(crate) shown: ShownArguments,
 }
 
 /// Print Kubernetes manifests, Helm output or Compose files with the images' names at the target.
@@ -298,9 +312,13 @@ pub(crate) struct ServeArguments {
     pub(crate) untagged_older_than: Option<Duration>,
     /// When the images take more room than this, remove what was fetched from elsewhere and not used for longest
     /// [default: no limit]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) size_limit: Option<ByteSize>,
     /// Let --size-limit remove what was pushed here, too
     #[arg(long)]
     pub(crate) evict_pushed: bool,
+}
+
+fn bytes(text: &str) -> Result<ByteSize, &'static str> {
+    text.parse().map_err(|_| "write a number and a unit, as in 500kB, 2MiB or 10GB")
 }

@@ -1,21 +1,21 @@
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
 use ferry_oci::Registry;
 use ferry_storage::{FileHints, FileStaging, StagingOptions};
-use ferry_store::{Hints, Side, Staging};
-use ferry_transfer::{Copier, Options, Outcome};
+use ferry_store::{Hints, Staging};
+use ferry_transfer::{Copier, Figures, Options, Outcome, Survey};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Environment;
 use crate::config::Registries;
 use crate::exit::{self, Exit};
-use crate::report::{self, Summary};
-use crate::settings::{Copy, Fit, Pair, StateDir, Wish};
+use crate::progress::Shown;
+use crate::reporter::{Reporter, Tone};
+use crate::settings::{Copy, Pair, StateDir, Wish};
 use crate::stores::Stores;
 
 /// What is left of a budget when work stops, so that targets can confirm what they have; shorter for short ones.
@@ -26,12 +26,15 @@ pub(crate) async fn copy(
     settings: Copy,
     registries: Registries,
     environment: Environment,
+    verbose: bool,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let started = Instant::now();
-    let mut stores = Stores::of_copy(&settings, registries, environment)?;
+    let plain_http = settings.target_registries().filter(|registry| registries.is_plain_http(registry));
+    let tone = Tone { verbose, dry: settings.dry_run, plain_http: plain_http.cloned().collect() };
+    let mut stores = Stores::of_copy(&settings, registries, environment.clone())?;
     let kept = Kept::open(&settings).await?;
     let wanted = settings.pairs(&expand(&settings, &mut stores).await?)?;
+    let mut reporter = Reporter::new(settings.shown.clone(), tone, &wanted.targets);
     let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
     for pair in wanted.pairs {
         let (pair, job) = stores.job(pair).await?;
@@ -50,28 +53,45 @@ pub(crate) async fn copy(
     };
     let watch = settings.budget.map(|budget| stop_in_time(budget, stop.clone()));
     let copier = Copier::new(options, stop);
-    let mut summary = Summary::default();
-    let mut hints: Vec<String> = Vec::new();
+    let progress = Shown::start(&copier, jobs.len(), settings.shown.progress, verbose, &environment);
     let mut warnings = Warnings::new(pairs.len());
-    copier
-        .copy_all(jobs, |place, outcome| {
-            say!("{}", report::line(&pairs[place], &outcome));
-            warnings.quota(&stores, &pairs[place]);
-            hints.extend(hint(&pairs[place], &outcome, &wanted.targets).filter(|hint| !hints.contains(hint)));
-            summary.add(&outcome);
-        })
-        .await;
+    let done = |place: usize, outcome: Outcome| {
+        reporter.image(&pairs[place], &outcome);
+        warnings.quota(&stores, &pairs[place]);
+    };
+    if settings.dry_run {
+        let mut done = done;
+        copier.survey_all(jobs, |place, survey| done(place, as_outcome(survey))).await;
+    } else {
+        copier.copy_all(jobs, done).await;
+    }
     if let Some(watch) = watch {
         watch.abort();
     }
-    say!("{}", summary.text(copier.fetched(), started.elapsed()));
-    if summary.exit() == Exit::Stopped {
-        hints.push(left(settings.budget.filter(|budget| started.elapsed() + RESERVE >= *budget)));
+    progress.end().await;
+    let finished = if reporter.has_something_new() { stores.finish() } else { Ok(()) };
+    let budget = settings.budget;
+    let exit =
+        reporter.end(copier.fetched(), |elapsed| left(budget.filter(|budget| elapsed + RESERVE >= *budget)));
+    match finished {
+        Ok(()) => Ok(exit),
+        Err(error) => exit::of_asking(Err(error.into()), None),
     }
-    for hint in hints {
-        eprintln!("hint: {hint}");
+}
+
+/// What would become of an image, told in the words of what became of one.
+fn as_outcome(survey: Survey) -> Outcome {
+    match survey {
+        Survey::Unchanged { digest } => Outcome::Unchanged { digest },
+        Survey::Wanted { digest, degraded, manifests, blobs, bytes, present, referrers, left_behind } => {
+            let (moved, mounted) = (blobs, 0);
+            let figures =
+                Figures { moved, bytes, mounted, present, manifests, referrers, left_behind, degraded };
+            Outcome::Copied { digest, figures }
+        }
+        Survey::Failed { error } => Outcome::Failed { error, arrived: None, figures: Figures::default() },
+        Survey::Stopped => Outcome::Stopped,
     }
-    Ok(summary.exit())
 }
 
 /// The wishes with those about all that a source holds spelt out.
@@ -108,7 +128,7 @@ impl Warnings {
         let Some((registry, quota)) = stores.quota(&pair.source) else { return };
         if quota.remaining < self.left && !self.warned.contains(registry) {
             self.warned.push(registry.clone());
-            eprintln!("warning: {}", exit::quota(registry, &quota, self.left));
+            note!("warning: {}", exit::quota(registry, &quota, self.left));
         }
     }
 }
@@ -132,18 +152,6 @@ fn left(budget: Option<Duration>) -> String {
         |budget| format!("the budget of {} is used up", humantime::format_duration(budget)),
     );
     format!("{why}; what was moved is kept, and the same command goes on from there")
-}
-
-fn hint(pair: &Pair, outcome: &Outcome, targets: &HashMap<Registry, Fit>) -> Option<String> {
-    let Outcome::Failed { error, .. } = outcome else { return None };
-    let endpoint = match error.side() {
-        Some(Side::Source) => &pair.source,
-        Some(Side::Target) => &pair.target,
-        None => return exit::hint(error, None),
-    };
-    let registry = endpoint.registry();
-    let fit = registry.and_then(|registry| targets.get(registry));
-    fit.and_then(|fit| exit::before_push(error, fit.profile)).or_else(|| exit::hint(error, registry))
 }
 
 /// What outlives a run: unfinished blobs, and what was seen of targets.

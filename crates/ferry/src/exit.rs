@@ -10,6 +10,7 @@ use ferry_registry::{Quota, Refused};
 use ferry_store::{Error, Kind, Side};
 
 use crate::endpoint::Endpoint;
+use crate::say;
 
 /// What looking for an account is called; its errors say all there is to say.
 const LOGIN: &str = "look up the login of";
@@ -52,9 +53,9 @@ impl From<Exit> for ExitCode {
 
 /// Prints an error that kept a run from beginning.
 pub(crate) fn explain(error: &anyhow::Error) -> Exit {
-    eprintln!("ferry: {}", chain(error));
+    note!("ferry: {}", chain(error));
     if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, None)) {
-        eprintln!("hint: {hint}");
+        say::hint(&hint);
     }
     Exit::Usage
 }
@@ -66,9 +67,9 @@ pub(crate) fn of_asking(result: anyhow::Result<Exit>, registry: Option<&Registry
         Err(error) if error.is::<Error>() && registry.is_some() => error,
         other => return other,
     };
-    eprintln!("ferry: {}", chain(&error));
+    note!("ferry: {}", chain(&error));
     if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, registry)) {
-        eprintln!("hint: {hint}");
+        say::hint(&hint);
     }
     Ok(Exit::AllFailed)
 }
@@ -149,7 +150,7 @@ pub(crate) fn not_removed(image: &Endpoint, reference: &Reference) -> Exit {
         }
         Reference::Digest(_) => "the registry does not allow to delete, or only by its own tools",
     };
-    eprintln!("ferry: {image}: {why}");
+    note!("ferry: {image}: {why}");
     Exit::AllFailed
 }
 

@@ -8,6 +8,7 @@
 mod say;
 
 mod cli;
+mod commands;
 mod config;
 mod copy;
 mod credentials;
@@ -15,9 +16,13 @@ mod delete;
 mod endpoint;
 mod environment;
 mod exit;
+mod generated;
 mod inspect;
+mod progress;
+mod records;
 mod remote;
 mod report;
+mod reporter;
 mod rewrite;
 mod serve;
 mod settings;
@@ -47,6 +52,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environme
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
+    say::colour(arguments.color, &environment);
     log_to_stderr(arguments.verbose);
     let exit = match start(arguments, environment) {
         Ok(exit) => exit,
@@ -58,9 +64,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environme
 fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit> {
     // Ours is the only TLS provider in the tree; a second run in one process finds it installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    if let Verb::Config(ConfigVerb::Schema) = arguments.verb {
-        say!("{}", config::json_schema());
-        return Ok(Exit::Done);
+    match &arguments.verb {
+        Verb::Config(ConfigVerb::Schema) => {
+            say!("{}", config::json_schema());
+            return Ok(Exit::Done);
+        }
+        Verb::Schema(typed) => return Ok(generated::schema(typed.of)),
+        Verb::Completions(typed) => return Ok(generated::completions(typed)),
+        Verb::Man(typed) => return generated::man(typed),
+        _ => {}
     }
     let loaded = Loaded::find(arguments.config.as_deref(), &environment)?;
     let registries = Registries::new(&loaded, &environment)?;
@@ -70,7 +82,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
         match arguments.verb {
             Verb::Copy(typed) => {
                 let settings = settings::Copy::new(typed, &registries, &environment)?;
-                copy::copy(settings, registries, environment, stop).await
+                copy::copy(settings, registries, environment, arguments.verbose > 0, stop).await
             }
             Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
             Verb::Serve(typed) => serve::serve(settings::Serve::new(typed, &loaded)?, stop).await,
@@ -104,6 +116,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
                 remote::check(&registries, &environment)?;
                 Ok(show(&loaded, &verb))
             }
+            Verb::Schema(_) | Verb::Completions(_) | Verb::Man(_) => Ok(Exit::Done),
         }
     });
     runtime.shutdown_background();
@@ -148,13 +161,13 @@ fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => "warn",
         1 => "info,ferry_transfer=debug,ferry_registry=debug,ferry_serve=debug",
-        2 => "debug,ferry_registry=trace",
-        _ => "trace",
+        // What others say at the level of a trace may show headers.
+        _ => "debug,ferry_registry=trace",
     };
     // Fails only if a subscriber is set already, as in a test that runs ferry twice.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(|| say::Errors)
+        .with_ansi(say::colours_errors())
         .try_init();
 }

@@ -5,51 +5,69 @@ use std::time::Duration;
 use ferry_transfer::{Figures, Outcome};
 
 use crate::exit::Exit;
+use crate::records::{Images, SummaryRecord};
 use crate::settings::Pair;
 
 /// Sums up a run.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
-    copied: usize,
-    unchanged: usize,
-    failed: usize,
-    left: usize,
+    images: Images,
     figures: Figures,
+    /// Nothing is done.
+    dry: bool,
 }
 
-/// The line about one image.
-pub(crate) fn line(pair: &Pair, outcome: &Outcome) -> String {
+/// The line about one image, to which nothing is done if `dry`.
+pub(crate) fn line(pair: &Pair, outcome: &Outcome, dry: bool) -> String {
     let Pair { source, target, .. } = pair;
     match outcome {
         Outcome::Copied { digest, figures } => {
             let changed = outcome.degraded().map_or_else(String::new, |changed| {
-                format!(", changed for the target ({}), was {}", changed.applied, changed.original)
+                format!(", changed ({}), was {}", changed.applied, changed.original)
             });
-            format!("copied     {source} -> {target}  {digest}  {}{changed}", moved(figures))
+            let copied = copied(dry);
+            format!("{copied:<10} {source} -> {target}  {digest}  {}{changed}", moved(figures, dry))
         }
         Outcome::Unchanged { digest } => format!("unchanged  {source} -> {target}  {digest}"),
-        Outcome::Failed { error, .. } => format!("failed     {source} -> {target}  {error}"),
+        Outcome::Failed { error, arrived: None, .. } => format!("failed     {source} -> {target}  {error}"),
+        Outcome::Failed { error, arrived: Some(digest), .. } => format!(
+            "failed     {source} -> {target}  the image is there ({digest}), what belongs to it is not: {error}"
+        ),
         Outcome::Stopped => format!("left       {source} -> {target}"),
     }
 }
 
+fn copied(dry: bool) -> &'static str {
+    if dry { "to copy" } else { "copied" }
+}
+
 impl Summary {
+    /// Of a run that does nothing if `dry`.
+    pub(crate) fn new(dry: bool) -> Self {
+        Self { dry, ..Self::default() }
+    }
+
+    /// Whether images are new at their targets, and none is left.
+    pub(crate) fn has_something_new(&self) -> bool {
+        self.images.left == 0 && self.images.copied > 0
+    }
+
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         let figures = match outcome {
             Outcome::Copied { figures, .. } => {
-                self.copied += 1;
+                self.images.copied += 1;
                 *figures
             }
             Outcome::Failed { figures, .. } => {
-                self.failed += 1;
+                self.images.failed += 1;
                 *figures
             }
             Outcome::Unchanged { .. } => {
-                self.unchanged += 1;
+                self.images.unchanged += 1;
                 return;
             }
             Outcome::Stopped => {
-                self.left += 1;
+                self.images.left += 1;
                 return;
             }
         };
@@ -57,10 +75,14 @@ impl Summary {
         self.figures.bytes += figures.bytes;
         self.figures.mounted += figures.mounted;
         self.figures.present += figures.present;
+        self.figures.manifests += figures.manifests;
+        self.figures.referrers += figures.referrers;
+        self.figures.left_behind += figures.left_behind;
     }
 
     pub(crate) fn exit(&self) -> Exit {
-        match (self.left, self.failed, self.copied + self.unchanged) {
+        let Images { copied, unchanged, failed, left } = self.images;
+        match (left, failed, copied + unchanged) {
             (1.., ..) => Exit::Stopped,
             (0, 0, _) => Exit::Done,
             (0, _, 0) => Exit::AllFailed,
@@ -68,38 +90,64 @@ impl Summary {
         }
     }
 
+    /// How many images the run has.
+    pub(crate) fn images(&self) -> usize {
+        let Images { copied, unchanged, failed, left } = self.images;
+        copied + unchanged + failed + left
+    }
+
+    /// The same for programs.
+    pub(crate) fn record(&self, fetched: u64, elapsed: Duration) -> SummaryRecord {
+        SummaryRecord {
+            images: self.images,
+            blobs: self.figures.into(),
+            manifests: self.figures.manifests,
+            referrers: self.figures.referrers,
+            left_behind: self.figures.left_behind,
+            fetched_bytes: fetched,
+            seconds: elapsed.as_secs_f64(),
+            exit: self.exit().code(),
+        }
+    }
+
     /// The last line; `fetched` is how many bytes of blobs came from the sources, `elapsed` how long the run took.
     pub(crate) fn text(&self, fetched: u64, elapsed: Duration) -> String {
-        let images = self.copied + self.unchanged + self.failed + self.left;
-        let counts = [
-            (self.copied, "copied"),
-            (self.unchanged, "unchanged"),
-            (self.failed, "failed"),
-            (self.left, "left"),
-        ];
+        let images = self.images();
+        let Images { copied, unchanged, failed, left } = self.images;
+        let counts =
+            [(copied, self::copied(self.dry)), (unchanged, "unchanged"), (failed, "failed"), (left, "left")];
         let counts: Vec<String> =
             counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-        format!(
-            "{images} {}: {}; {}, {} fetched in {:.1} s",
-            if images == 1 { "image" } else { "images" },
-            counts.join(", "),
-            moved(&self.figures),
-            size(fetched),
-            elapsed.as_secs_f64()
-        )
+        let images = counted(images, "image");
+        let fetched = match self.dry {
+            true => "nothing is copied".to_owned(),
+            false => format!("{} fetched in {:.1} s", size(fetched), elapsed.as_secs_f64()),
+        };
+        format!("{images}: {}; {}, {fetched}", counts.join(", "), moved(&self.figures, self.dry))
     }
 }
 
-fn moved(figures: &Figures) -> String {
-    let Figures { moved, bytes, mounted, present, .. } = figures;
-    let mut text = format!("{moved} {} sent ({})", if *moved == 1 { "blob" } else { "blobs" }, size(*bytes));
-    if *mounted > 0 {
-        text += &format!(", {mounted} mounted");
+fn moved(figures: &Figures, dry: bool) -> String {
+    let Figures { moved, bytes, mounted, present, referrers, left_behind, .. } = figures;
+    let sent = if dry { "to send" } else { "sent" };
+    let mut text = format!("{} {sent} ({})", counted(*moved, "blob"), size(*bytes));
+    for (n, what) in [(mounted, "mounted"), (present, "already there")] {
+        if *n > 0 {
+            text += &format!(", {n} {what}");
+        }
     }
-    if *present > 0 {
-        text += &format!(", {present} already there");
+    if *referrers > 0 {
+        text += &format!(", {}", counted(*referrers, "referrer"));
+    }
+    if *left_behind > 0 {
+        text +=
+            &format!(", {} left behind, which the target does not take", counted(*left_behind, "referrer"));
     }
     text
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Bytes in decimal units, as networks and registries count them.
@@ -138,7 +186,8 @@ mod tests {
     #[test]
     fn exit_codes() {
         let exit = |copied, unchanged, failed, left| {
-            Summary { copied, unchanged, failed, left, ..Summary::default() }.exit().code()
+            let images = Images { copied, unchanged, failed, left };
+            Summary { images, ..Summary::default() }.exit().code()
         };
         assert_eq!(exit(1, 1, 0, 0), 0);
         assert_eq!(exit(1, 0, 1, 0), 1);

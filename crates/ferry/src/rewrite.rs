@@ -60,9 +60,11 @@ fn not_yaml(name: &str, error: &granit_parser::ScanError) -> anyhow::Error {
 /// Whether the value says which image it is, and not what fills it in.
 fn is_fixed(name: &str, found: &Found) -> bool {
     if found.image.contains('$') {
-        eprintln!(
+        note!(
             "warning: {name}:{}:{}: {} has variables and stays as it is; fill them in first, as with docker compose config",
-            found.line, found.column, found.image
+            found.line,
+            found.column,
+            found.image
         );
     }
     !found.image.contains('$') && found.image != FILLED_IN

@@ -178,7 +178,7 @@ impl Stores {
             if entry.tag.is_none() {
                 let manifest = repository.manifest(&Reference::Digest(entry.digest)).await?;
                 if manifest.subject().is_none() {
-                    eprintln!("warning: {layout}: {} has no tag and is left out", entry.digest);
+                    note!("warning: {layout}: {} has no tag and is left out", entry.digest);
                 }
             }
             found.push(Endpoint::Layout(layout.at(entry)));

@@ -150,7 +150,7 @@ impl fmt::Debug for Client {
 /// Where the API of a registry is. Docker Hub's is not under the name that references use.
 fn base(host: &Registry, site: &Site) -> Result<Url> {
     let authority = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
-    let scheme = if site.plain_http.unwrap_or(host.is_loopback()) { "http" } else { "https" };
+    let scheme = if site.is_plain_http(host) { "http" } else { "https" };
     Url::parse(&format!("{scheme}://{authority}/v2/"))
         .map_err(|e| Error::new(Kind::Invalid, "address", host, e.to_string()).caused_by(e))
 }

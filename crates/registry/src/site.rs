@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ferry_oci::Registry;
 use ferry_store::{Error, Kind};
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
@@ -22,6 +23,13 @@ pub struct Site {
     pub allow_networks: Vec<Network>,
     /// How the registry takes large blobs, if that is not what its name says.
     pub habit: Option<Habit>,
+}
+
+impl Site {
+    /// Whether `registry`, if it is reached like this, is spoken to in plain HTTP.
+    pub fn is_plain_http(&self, registry: &Registry) -> bool {
+        self.plain_http.unwrap_or(registry.is_loopback())
+    }
 }
 
 /// TLS towards a registry.

@@ -16,6 +16,7 @@ use crate::flight::{Landed, Trust};
 use crate::graph::{Image, Job, Outcome};
 use crate::known::Known;
 use crate::lanes::Lanes;
+use crate::progress::{Meter, Progress};
 use crate::reader::Origin;
 use crate::retry::Retry;
 use crate::spool::Spools;
@@ -80,6 +81,7 @@ pub(crate) struct Run {
     pub(crate) recheck: bool,
     pub(crate) belongings: Option<Artifacts>,
     pub(crate) ledger: Ledger,
+    pub(crate) meter: Meter,
     degradations: HashMap<Arc<str>, Degradations>,
     pub(crate) stop: CancellationToken,
     images: usize,
@@ -114,6 +116,7 @@ impl Copier {
             recheck: options.recheck,
             belongings: options.belongings.then(Artifacts::default),
             ledger: Ledger::default(),
+            meter: Meter::default(),
             degradations: options.degradations,
             stop,
             images: options.images.max(1),
@@ -129,6 +132,7 @@ impl Copier {
         if self.0.stop.is_cancelled() {
             return Outcome::Stopped;
         }
+        let _walking = self.0.meter.walk();
         Image::copy(Arc::clone(&self.0), job).await
     }
 
@@ -178,6 +182,11 @@ impl Copier {
     /// Bytes of blobs that were read from sources so far, those that were read in vain included.
     pub fn fetched(&self) -> u64 {
         self.0.sources().values().map(|lanes| lanes.bytes()).sum()
+    }
+
+    /// Where the run is now. Cheap enough to be asked many times a second.
+    pub fn progress(&self) -> Progress {
+        self.0.meter.progress(self.fetched())
     }
 }
 

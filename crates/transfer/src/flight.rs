@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::copier::Run;
 use crate::graph::Place;
 use crate::known::{Holder, Mounts};
+use crate::progress::Gauge;
 use crate::reader::{Origin, Reader};
 use crate::retry::Pauses;
 use crate::send::{Memory, send, stream};
@@ -55,6 +56,7 @@ pub(crate) struct Flight {
     pub(crate) target: Arc<dyn RepositoryMut>,
     pub(crate) place: Place,
     pub(crate) blob: Descriptor,
+    pub(crate) gauge: Arc<Gauge>,
     pub(crate) trust: Trust,
 }
 
@@ -186,6 +188,7 @@ impl Flight {
 
     /// Brings the bytes over: by way of staging where they are worth it, else through memory.
     async fn carry(&self, upload: Box<dyn Upload>, origin: &Origin) -> Result<()> {
+        let _shown = self.run.meter.show(&self.gauge);
         let (mut second_look, mut staged) = (true, true);
         let mut upload = Some(upload);
         loop {
@@ -224,7 +227,9 @@ impl Flight {
         let mut upload = upload;
         loop {
             let reader = Reader::new(origin, &self.blob, 0..self.blob.size);
-            let Err(error) = self.unless_stopped(stream(reader, upload, &self.blob)).await else {
+            self.gauge.begins();
+            let streamed = stream(reader, upload, &self.blob, &self.gauge);
+            let Err(error) = self.unless_stopped(streamed).await else {
                 return Ok(());
             };
             self.wait(&mut pauses, error).await?;
@@ -238,6 +243,7 @@ impl Flight {
     /// Fills staging and sends from it at the same time. Each side goes at its own pace and has its own failures.
     async fn by_staging(&self, spool: Arc<Spool>, upload: Box<dyn Upload>, origin: &Origin) -> Result<()> {
         let halt = self.run.stop.child_token();
+        self.gauge.stages(Some(Arc::clone(&spool.partial)));
         let result = {
             let filling = spool.fill(origin, &self.blob, &self.run.slots);
             let sending = self.send_staged(&spool, upload, &halt);
@@ -254,6 +260,7 @@ impl Flight {
                 },
             }
         };
+        self.gauge.stages(None);
         self.run.spools.close(&self.blob.digest, spool, result.is_ok()).await;
         result
     }
@@ -312,7 +319,7 @@ impl Flight {
         let sent = tokio::select! {
             biased;
             () = halt.cancelled() => Err(self.stopped()),
-            sent = send(&*spool.partial, &mut *upload, &self.blob, memory) => sent,
+            sent = send(&*spool.partial, &mut *upload, &self.blob, &self.gauge, memory) => sent,
         };
         match sent {
             Ok(()) => tokio::select! {

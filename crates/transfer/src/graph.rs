@@ -272,6 +272,8 @@ impl Image {
             needed.extend(manifest.blobs().into_iter().cloned());
             // What takes longest begins first.
             needed.sort_by_key(|descriptor| Reverse(descriptor.size));
+            let blobs = needed.iter().filter(|descriptor| !media_type::is_manifest(&descriptor.media_type));
+            let _wanting = self.run.meter.want(&self.target_place, blobs);
             stream::iter(needed)
                 .map(|descriptor| Arc::clone(&self).bring(descriptor, depth))
                 .buffer_unordered(ENTRIES)
@@ -299,6 +301,7 @@ impl Image {
             is_manifest,
             trust: self.trust,
         };
+        let digest = descriptor.digest;
         let me = Arc::clone(&self);
         let (first, landed) = self
             .run
@@ -310,7 +313,11 @@ impl Image {
                 }
             })
             .await;
-        match landed? {
+        let landed = landed?;
+        if !is_manifest {
+            self.run.meter.settle(&self.target_place, &digest);
+        }
+        match landed {
             _ if is_manifest => {}
             Landed::Moved(bytes) if first => self.count(|figures| {
                 figures.moved += 1;
@@ -333,6 +340,7 @@ impl Image {
             source_name: self.source_place.repository.clone(),
             target: Arc::clone(&self.target),
             place: self.target_place.clone(),
+            gauge: self.run.meter.gauge(&blob),
             blob,
             trust: self.trust,
         };

@@ -6,6 +6,7 @@ use ferry_store::{Error, Kind, Partial, Result, Side, Upload, UploadToken};
 
 use tokio::time::{Instant, timeout};
 
+use crate::progress::Gauge;
 use crate::reader::Reader;
 
 /// So many bytes are read from staging at once.
@@ -30,13 +31,21 @@ fn target(error: Error) -> Error {
 }
 
 /// Streams a blob from its source into an upload, through memory alone.
-pub(crate) async fn stream(mut reader: Reader, mut upload: Box<dyn Upload>, blob: &Descriptor) -> Result<()> {
+pub(crate) async fn stream(
+    mut reader: Reader,
+    mut upload: Box<dyn Upload>,
+    blob: &Descriptor,
+    gauge: &Gauge,
+) -> Result<()> {
     let mut hasher = Hasher::new(blob.digest.algorithm());
     let mut held: Option<Bytes> = None;
     while let Some(bytes) = reader.next().await? {
         hasher.update(&bytes);
+        gauge.fetched(bytes.len());
         if let Some(before) = held.replace(bytes) {
+            let length = before.len();
             upload.write(before).await.map_err(target)?;
+            gauge.sent(length);
         }
     }
     if hasher.finish() != blob.digest {
@@ -46,7 +55,9 @@ pub(crate) async fn stream(mut reader: Reader, mut upload: Box<dyn Upload>, blob
         return Err(Error::new(Kind::DigestMismatch, "read blob", blob.digest, detail).on(Side::Source));
     }
     if let Some(last) = held {
+        let length = last.len();
         upload.write(last).await.map_err(target)?;
+        gauge.sent(length);
     }
     upload.commit(&blob.digest).await.map_err(target)
 }
@@ -105,6 +116,7 @@ pub(crate) async fn send(
     partial: &dyn Partial,
     upload: &mut dyn Upload,
     blob: &Descriptor,
+    gauge: &Gauge,
     memory: &mut Memory<'_>,
 ) -> Result<()> {
     if upload.token().is_none() {
@@ -112,6 +124,7 @@ pub(crate) async fn send(
     }
     let mut at = upload.durable_offset().await.map_err(target)?;
     let mut look_at = at;
+    gauge.resumes(at);
     while at < blob.size {
         let there = partial.extents().prefix();
         let held_back = if partial.is_sealed() { 0 } else { HELD_BACK.min(blob.size).max(1) };
@@ -123,8 +136,10 @@ pub(crate) async fn send(
             }
             let length = READ.min(ready - at) as usize;
             let bytes = partial.read_at(at, length).await?;
-            at += bytes.len() as u64;
+            let length = bytes.len();
+            at += length as u64;
             upload.write(bytes).await.map_err(target)?;
+            gauge.sent(length);
             continue;
         }
         partial.changed(there).await;

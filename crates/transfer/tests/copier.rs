@@ -11,7 +11,7 @@ use ferry_storage::{FileStaging, StagingOptions};
 use ferry_store::{BodyFault, CountingStore, FaultyStore, Operation};
 use ferry_store::{Kind, MemoryStore, RepositoryMut, Scope, Side, Store};
 use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, verify};
-use ferry_transfer::{Copier, Figures, Job, Options, Outcome, Place, Retry};
+use ferry_transfer::{Copier, Figures, Job, Options, Outcome, Place, Progress, Retry};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -344,4 +344,30 @@ async fn a_stopped_run_keeps_what_it_has() {
     let all: u64 = image.blobs.values().map(|bytes| bytes.len() as u64).sum();
     assert!(again.fetched() <= all - 280_000, "{} of {all}", again.fetched());
     assert_arrived(&*to, "a", &image).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_counted_is_what_moved() {
+    let image = image();
+    let source: Arc<dyn Store> = holding(&image).await;
+    let target: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (_directory, options) = staged().await;
+    let copier = copier(options);
+    let whole: u64 = image.blobs.values().map(|blob| blob.len() as u64).sum();
+    assert_eq!(copier.progress(), Progress::default());
+    copied(copier.copy(job(&source, &target, "first")).await);
+    let first = copier.progress();
+    assert_eq!((first.begun, first.done_images, first.blobs.len()), (1, 1, 0));
+    assert_eq!((first.known, first.done, first.fetched, first.sent), (whole, whole, whole, whole));
+    copied(copier.copy(job(&source, &target, "second")).await);
+    let second = copier.progress();
+    assert_eq!((second.known, second.done), (2 * whole, 2 * whole), "mounted blobs are done, too");
+    assert_eq!((second.fetched, second.sent), (whole, whole), "and did not move");
+    failed(
+        copier
+            .copy(Job { reference: Reference::Tag("v2".parse().unwrap()), ..job(&source, &target, "third") })
+            .await,
+    );
+    let third = copier.progress();
+    assert_eq!((third.begun, third.done_images, third.known), (3, 3, 2 * whole));
 }

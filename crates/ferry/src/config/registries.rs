@@ -29,6 +29,11 @@ pub(crate) struct Registries {
 }
 
 impl Registries {
+    /// Whether `registry` is spoken to in plain HTTP.
+    pub(crate) fn is_plain_http(&self, registry: &Registry) -> bool {
+        self.sites.get(registry).unwrap_or(&self.usual).is_plain_http(registry)
+    }
+
     /// Reads every file that is named, so that what is wrong is said before anything begins.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use super::platforms::Platforms;
 use super::sides::of_sides;
 use super::wish::Wish;
 use crate::Environment;
-use crate::cli::CopyArguments;
+use crate::cli::{CopyArguments, ShownArguments};
 use crate::config::{MirrorPlace, Registries};
 use crate::credentials::OfSides;
 use crate::endpoint::Endpoint;
@@ -43,6 +43,7 @@ pub(crate) struct Copy {
     pub(crate) limit_rate: Option<u64>,
     pub(crate) mirrors: Vec<MirrorOf>,
     pub(crate) of_sides: OfSides,
+    pub(crate) shown: ShownArguments,
     profile: Option<Choice>,
     profiles: HashMap<Registry, Choice>,
 }
@@ -123,8 +124,7 @@ impl Copy {
         mirrors.extend(registries.mirrors.iter().cloned());
         let profile = typed.profile.as_deref().map(str::parse).transpose().context("--profile")?;
         let sources = wishes.iter().filter_map(|wish| wish.source.registry());
-        let targets = wishes.iter().filter_map(|wish| wish.target()?.registry());
-        let targets: Vec<&Registry> = targets.chain(aim.as_ref().and_then(Aim::registry)).collect();
+        let targets = target_registries(&wishes, aim.as_ref());
         let of_sides = of_sides(sources, targets, environment)?;
         let settings = Self {
             wishes,
@@ -142,6 +142,7 @@ impl Copy {
             limit_rate,
             mirrors,
             of_sides,
+            shown: typed.shown,
             profile,
             profiles: registries.profiles.clone(),
         };
@@ -167,6 +168,11 @@ impl Copy {
         Ok(())
     }
 
+    /// The registries that images go to.
+    pub(crate) fn target_registries(&self) -> impl Iterator<Item = &Registry> {
+        target_registries(&self.wishes, self.aim.as_ref())
+    }
+
     /// Whether the wish is about all that its source holds.
     pub(crate) fn is_about_all(&self, wish: &Wish) -> anyhow::Result<bool> {
         wish.is_about_all(self.all_tags)
@@ -189,6 +195,10 @@ impl Copy {
         })?;
         Ok(Pairs { pairs, targets })
     }
+}
+
+fn target_registries<'a>(wishes: &'a [Wish], aim: Option<&'a Aim>) -> impl Iterator<Item = &'a Registry> {
+    wishes.iter().filter_map(|wish| wish.target()?.registry()).chain(aim.and_then(Aim::registry))
 }
 
 /// Refuses names that their targets do not take, before anything moves, and tells what images become for targets.

@@ -77,12 +77,13 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         for (list, message) in [
             ("", "list lists no image"),
-            ("a b\nquay.io/c\n", "list, line 2: quay.io/c: no target"),
-            ("a b\nquay.io/c$d\n", "list, line 2: quay.io/c: no target"),
-            ("a b c\n", "list, line 1: expected SOURCE or SOURCE TARGET, found 3 words"),
-            ("a$b c\n", "list, line 1: a$b c: "),
+            ("a x/b\nquay.io/c\n", "list, line 2: quay.io/c: no target"),
+            ("a x/b\nquay.io/c$d\n", "list, line 2: quay.io/c: no target"),
+            ("a x/b c\n", "list, line 1: expected SOURCE or SOURCE TARGET, found 3 words"),
+            ("a$b x/c\n", "list, line 1: a$b x/c: "),
+            ("a localhost:5000\n", "list, line 1: localhost:5000: a target is NAMESPACE/NAME"),
             ("a$B\n", "list, line 1: \"B\" is not a valid name"),
-            ("\nquay.io/A c\n", "list, line 2: \"quay.io/A\" is not a valid image reference"),
+            ("\nquay.io/A x/c\n", "list, line 2: \"quay.io/A\" is not a valid image reference"),
         ] {
             let error = parse_list("list", list).and_then(|wishes| {
                 wishes.iter().map(|wish| wish.pair(None, &Choice::ALL)).collect::<anyhow::Result<Vec<_>>>()

@@ -4,7 +4,7 @@ use ferry_policy::naming;
 use super::aim::{Aim, Chosen, carried_tag};
 use super::copy::Pair;
 use super::platforms::Choice;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Form};
 
 /// An image, or all images of a repository or layout, that somebody wants somewhere.
 #[derive(Debug, Clone)]
@@ -116,6 +116,13 @@ impl Wish {
 }
 
 fn parse_target(text: &str) -> anyhow::Result<Endpoint> {
+    // Docker's grammar takes it for an image of Docker's own, which nobody else pushes to.
+    if Form::of(text).is_none() && !text.contains('/') {
+        bail!(
+            "{text}: a target is NAMESPACE/NAME on Docker Hub or REGISTRY/NAME elsewhere; \
+             for all images below a registry write --to {text}"
+        );
+    }
     let target: Endpoint = text.parse()?;
     if let Endpoint::Registry(image) = &target {
         naming::check_target(image)?;

@@ -64,6 +64,22 @@ async fn mistakes() {
         &["login", "--username", "a:b", "localhost:1"],
         &["login", "--username", "me", "localhost:1"],
         &["logout", "https://localhost:1/"],
+        &["copy", "--form-file", "list"],
+        &["copy", "--progress", "bars", "alpine", "localhost:1/a"],
+        &["copy", "--output", "yaml", "alpine", "localhost:1/a"],
+        &["copy", "--commands", "docker,kubectl", "alpine", "localhost:1/a"],
+        &["copy", "--jobs", "0", "alpine", "localhost:1/a"],
+        &["copy", "--budget", "45", "alpine", "localhost:1/a"],
+        &["copy", "--limit-rate", "fast", "alpine", "localhost:1/a"],
+        &["copy", "--profile", "huawei", "alpine", "localhost:1/a"],
+        &["copy", "--mirror", "docker.io", "alpine", "localhost:1/a"],
+        &["copy", "alpine", "localhost:1/a", "localhost:1/b"],
+        &["copy", "alpine:", "localhost:1/a"],
+        &["copy", "https://quay.io/a/b", "localhost:1/a"],
+        &["copy", "registry.invalid/a:1", "oci:new"],
+        &["tags", "localhost:1/a:v1"],
+        &["completions", "tcsh"],
+        &["schema", "inspect"],
     ];
     let mut sessions = Vec::new();
     let pid = std::fs::read_to_string(ferry.path("taken/lock")).unwrap();
@@ -73,7 +89,13 @@ async fn mistakes() {
         let session = session(
             arguments,
             &ran,
-            &[(&home, "HOME"), (&taken, "127.0.0.1:PORT"), (process.as_str(), "process PID ")],
+            &[
+                (&home, "HOME"),
+                (&taken, "127.0.0.1:PORT"),
+                (process.as_str(), "process PID "),
+                // What is said where no name server answers.
+                ("Temporary failure in name resolution", "Name or service not known"),
+            ],
         );
         sessions.push(without_times(&session));
     }

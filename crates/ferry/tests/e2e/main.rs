@@ -1,7 +1,12 @@
 //! ferry as its users run it: the program itself, against registries and clients that nobody here wrote (`peers`) and
 //! against itself.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on panics"
+)]
 
 mod artifacts;
 mod cli;
@@ -16,6 +21,7 @@ mod many;
 mod peers;
 mod peers_accounts;
 mod peers_artifacts;
+mod people;
 mod profiles;
 mod quirks;
 mod ranges;

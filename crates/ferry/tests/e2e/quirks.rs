@@ -76,7 +76,7 @@ async fn in_and_out(name: &str, image: &Image) {
 
     registry.reset_counts();
     let again = ferry.run(&["copy", "--no-referrers", &from, &there]).await.ok();
-    assert!(again.out.starts_with("unchanged"), "{name}: {}", again.out);
+    assert!(again.out.starts_with("1 image: 1 unchanged;"), "{name}: {}", again.out);
     assert_eq!(registry.requests().len(), usual(name), "{name}: {:?}", registry.requests());
     assert_eq!(registry.count(Kind::ManifestPut) + registry.count(Kind::UploadPost), 0, "{name}");
 

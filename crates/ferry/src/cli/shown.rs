@@ -1,0 +1,84 @@
+//! What can be typed about what is shown.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::Output;
+
+/// Whether output is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, unless NO_COLOR or CLICOLOR=0 is set
+    Auto,
+    /// Also in files and pipes
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// How it is shown where a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// Bars on a terminal, elsewhere a line every 30 seconds
+    Auto,
+    /// A line every 30 seconds
+    Plain,
+    /// Nothing
+    None,
+}
+
+/// A program that pulls images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tool {
+    Docker,
+    /// Containerd's own, for the images of Kubernetes
+    Ctr,
+    /// For the images of Kubernetes
+    Nerdctl,
+    /// It gives images no name
+    Crictl,
+    Podman,
+}
+
+/// What a copy shows.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShownArguments {
+    /// How results are printed; ferry schema copy describes the JSON lines
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    /// How progress is shown, on standard error
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: Progress,
+    /// Print commands that pull each image from the target and give it the name of its source, for these tools
+    #[arg(long, value_enum, value_name = "TOOL,...", value_delimiter = ',')]
+    pub(crate) commands: Vec<Tool>,
+}
+
+/// Print completions for a shell: ferry completions bash > /etc/bash_completion.d/ferry
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page of ferry, or write those of all its commands into a directory.
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// Write the pages here: /usr/local/share/man/man1
+    pub(crate) directory: Option<PathBuf>,
+}
+
+/// Print the JSON schema of what a command prints.
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArguments {
+    /// The command
+    pub(crate) of: SchemaOf,
+}
+
+/// What has a schema of its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// Each line of ferry copy --output json
+    Copy,
+}
