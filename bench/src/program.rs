@@ -103,7 +103,8 @@ impl Program {
         match self {
             Self::Ferry(path) => {
                 words.push(path.into());
-                words.extend(["copy", "--state-dir"].map(Into::into));
+                // The opponents copy the image alone.
+                words.extend(["copy", "--no-referrers", "--state-dir"].map(Into::into));
                 words.extend([directory.join("state").into(), "--from-file".into(), list.into()]);
             }
             Self::Peer { peer, path, calls } => {

@@ -16,11 +16,12 @@
 //! manifests at most, which are up to 60 requests, and for the fallback tag of each manifest if it has no API.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ferry_oci::{Descriptor, Digest, Manifest, Name, Reference, Tag, fallback_tag, media_type, rewrite};
+use ferry_oci::{Descriptor, Digest, Manifest, Name, Reference, Tag, media_type, rewrite};
 use ferry_policy::degrade::Degradation;
 use ferry_store::{Error, Kind, Side};
 use futures_util::stream::{self, StreamExt};
@@ -42,8 +43,6 @@ const MAX_DEPTH: usize = 4;
 const AT_ONCE: usize = 4;
 /// Manifests of an image that are asked for their tags one by one, where tags are not listed.
 const MOST_ASKED: usize = 20;
-/// What is asked for then.
-const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 /// So many subjects are remembered to be done. Beyond it they are forgotten, which costs requests and nothing else.
 const MOST_DONE: usize = 50_000;
 
@@ -71,6 +70,21 @@ impl Artifacts {
         // A panic elsewhere cannot leave the map half-written, so the poison is of no account.
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is known of artifacts, if they are to be brought.
+fn wanted<'a>(sides: &Sides<'a>) -> Option<&'a Artifacts> {
+    let (from, to) = (&sides.job.source, &sides.job.target);
+    let here = from.id == to.id && from.repository == to.repository;
+    sides.run.belongings.as_ref().filter(|_| !here)
+}
+
+/// Has the source list its tags while the image itself is brought. What fails is met again when it is needed.
+pub(crate) async fn look_ahead(sides: &Sides<'_>) -> Infallible {
+    if let Some(artifacts) = wanted(sides) {
+        let _ = artifacts.sources.get(&sides.job.source).tags().await;
+    }
+    std::future::pending().await
 }
 
 /// Whether things are done or only counted.
@@ -109,14 +123,12 @@ impl<'a> Belongings<'a> {
     /// Brings everything that belongs to the image, and what belongs to that. What fails does not hold up the others; the
     /// first failure is the result.
     pub(crate) async fn bring(&self, arrived: &Arrived) -> Shared<()> {
-        let (from, to) = (&self.sides.job.source, &self.sides.job.target);
-        let here = from.id == to.id && from.repository == to.repository;
-        let Some(artifacts) = self.sides.run.belongings.as_ref().filter(|_| !here) else { return Ok(()) };
+        let Some(artifacts) = wanted(self.sides) else { return Ok(()) };
         let mut level = self.subjects(arrived).await?;
         if level.is_empty() {
             return Ok(());
         }
-        let source = artifacts.sources.get(from);
+        let source = artifacts.sources.get(&self.sides.job.source);
         // Before anything else: what the listing says spares requests.
         source.tags().await?;
         let (mut seen, mut failed) = (HashSet::new(), None);
@@ -222,7 +234,7 @@ impl<'a> Belongings<'a> {
     async fn find(&self, source: &Source, subject: &Subject) -> Shared<Vec<Artifact>> {
         let tags = match source.tags().await? {
             Tags::Listed(tags) => tags.get(&subject.digest).cloned().unwrap_or_default(),
-            Tags::Unlisted if subject.worth_asking => ask_for_tags(source, &subject.digest).await?,
+            Tags::Unlisted if subject.worth_asking => source.ask_for_tags(&subject.digest).await?,
             Tags::Unlisted => Vec::new(),
         };
         let referrers = source.referrers(&subject.digest, MOST).await?;
@@ -370,20 +382,6 @@ impl Subject {
     fn artifact(digest: Digest) -> Self {
         Self { digest, worth_asking: false }
     }
-}
-
-/// Asks for the usual tags of what belongs to `subject`.
-async fn ask_for_tags(source: &Source, subject: &Digest) -> Shared<Vec<Tag>> {
-    let mut found = Vec::new();
-    for suffix in SUFFIXES {
-        let Ok(tag) = format!("{}.{suffix}", fallback_tag(subject)).parse::<Tag>() else { continue };
-        match source.repository.resolve(&Reference::Tag(tag.clone())).await {
-            Ok(_) => found.push(tag),
-            Err(error) if is_refusal(error.kind()) => {}
-            Err(error) => return Err(Arc::new(error.on(Side::Source))),
-        }
-    }
-    Ok(found)
 }
 
 /// The same error, which says what it is about.

@@ -9,7 +9,7 @@ use ferry_store::{Error, Kind, Repository, RepositoryMut, Scope, Side, Store};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use crate::belongings::{Belongings, Purpose};
+use crate::belongings::{Belongings, Purpose, look_ahead};
 use crate::compare::{Arrived, Compared, Sides, fetch_child};
 use crate::copier::{Key, Landing, Run};
 use crate::flight::{Flight, Landed, Trust};
@@ -239,7 +239,11 @@ impl Image {
         progress: &Progress,
     ) -> Shared<Arrived> {
         let load = plan.load(sides.job.tag.clone(), current.is_none());
-        sides.bring(&load, &progress.figures).await?;
+        tokio::select! {
+            biased;
+            never = look_ahead(sides) => match never {},
+            brought = sides.bring(&load, &progress.figures) => brought?,
+        }
         sides.remember(&plan).await;
         progress.figures.lock().unwrap_or_else(PoisonError::into_inner).degraded = plan.degraded;
         Ok(plan.arrived())

@@ -42,6 +42,9 @@ pub struct Moving {
     pub sent: u64,
 }
 
+/// So many blobs are told apart. Beyond it those that arrived are forgotten, and count again if they are wanted again.
+const MOST: usize = 50_000;
+
 /// What a run counts.
 #[derive(Default)]
 pub(crate) struct Meter {
@@ -93,6 +96,9 @@ impl Meter {
         blobs: impl IntoIterator<Item = &'a Descriptor>,
     ) -> Wanting<'_> {
         let mut wants = self.wants();
+        if wants.entries.len() >= MOST {
+            wants.entries.retain(|_, want| want.manifests > 0);
+        }
         let mut keys = Vec::new();
         for blob in blobs {
             let key = key(place, &blob.digest);

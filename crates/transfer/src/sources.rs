@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ferry_oci::{Descriptor, Digest, Name, Tag, artifact_tag};
+use ferry_oci::{Descriptor, Digest, Name, Reference, Tag, artifact_tag, fallback_tag};
 use ferry_store::{Error, Kind, PageRequest, Repository, Result, Scope, Side};
 use tokio::sync::OnceCell;
 
@@ -16,6 +16,8 @@ const PAGE: usize = 1000;
 const MOST_TAGS: usize = 1_000_000;
 /// The most tags of artifacts that are kept of it.
 const MOST_KEPT: usize = 200_000;
+/// What is asked for where tags are not listed.
+const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 
 /// The source repositories of a run.
 #[derive(Default)]
@@ -81,6 +83,20 @@ impl Source {
                 Ok(Tags::Unlisted)
             }
         }
+    }
+
+    /// Asks for the usual tags of what belongs to `subject`.
+    pub(crate) async fn ask_for_tags(&self, subject: &Digest) -> Shared<Vec<Tag>> {
+        let mut found = Vec::new();
+        for suffix in SUFFIXES {
+            let Ok(tag) = format!("{}.{suffix}", fallback_tag(subject)).parse::<Tag>() else { continue };
+            match self.repository.resolve(&Reference::Tag(tag.clone())).await {
+                Ok(_) => found.push(tag),
+                Err(error) if is_refusal(error.kind()) => {}
+                Err(error) => return Err(Arc::new(error.on(Side::Source))),
+            }
+        }
+        Ok(found)
     }
 
     /// Only tags of artifacts are kept, however many others there are.

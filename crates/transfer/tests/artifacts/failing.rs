@@ -54,16 +54,18 @@ async fn an_image_that_did_not_arrive_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_pass_is_a_failure_and_a_refusal_is_none() {
     let whole = image().build();
-    for (operation, kind, fails) in [
-        (Operation::Tags, Kind::Unavailable, true),
-        (Operation::Referrers, Kind::Stalled, true),
-        (Operation::Referrers, Kind::Denied, false),
-        (Operation::Referrers, Kind::NotFound, false),
+    for (operation, times, kind, fails) in [
+        // Tags are listed while the image is brought, and again if that failed.
+        (Operation::Tags, 1, Kind::Unavailable, false),
+        (Operation::Tags, 2, Kind::Unavailable, true),
+        (Operation::Referrers, 1, Kind::Stalled, true),
+        (Operation::Referrers, 1, Kind::Denied, false),
+        (Operation::Referrers, 1, Kind::NotFound, false),
     ] {
         let memory = Arc::new(MemoryStore::new());
         push(&*memory, &whole, Some(&tag("v1"))).await;
         let faulty = Arc::new(FaultyStore::new(memory));
-        faulty.fail(operation, 1, kind);
+        faulty.fail(operation, times, kind);
         let pair = Pair::between(faulty.clone(), Arc::new(MemoryStore::new()));
         match pair.copy().await {
             Outcome::Failed { error, arrived, .. } => {
