@@ -65,7 +65,7 @@ async fn what_may_pass_is_a_failure_and_a_refusal_is_none() {
         let memory = Arc::new(MemoryStore::new());
         push(&*memory, &whole, Some(&tag("v1"))).await;
         let faulty = Arc::new(FaultyStore::new(memory));
-        faulty.fail(operation, times, kind);
+        (1..=times).for_each(|time| faulty.fail(operation, time, kind));
         let pair = Pair::between(faulty.clone(), Arc::new(MemoryStore::new()));
         match pair.copy().await {
             Outcome::Failed { error, arrived, .. } => {
