@@ -101,17 +101,10 @@ impl Wish {
         aim.target(&self.source, chosen, platform)
     }
 
-    /// The target with the source's tag if it has none; the source's name comes along into archives, which have no other.
+    /// The target with the source's tag if it has none; the source's name comes along into archives.
     fn tagged(&self, target: &Endpoint) -> Endpoint {
         let tag = target.tag().cloned().or_else(|| carried_tag(&self.source));
-        match (target, self.source.image_name()) {
-            (Endpoint::Layout(layout), Some(source))
-                if layout.is_nameless_archive() && layout.tag.is_none() =>
-            {
-                Endpoint::Layout(layout.clone().named(source)).with_tag(tag)
-            }
-            _ => target.with_tag(tag),
-        }
+        target.named_after(&self.source).with_tag(tag)
     }
 }
 
