@@ -90,14 +90,15 @@ async fn a_file_that_was_not_written_whole_is_told() {
     std::fs::write(ferry.path("pod.yaml"), "image: quay.io/a/b:v1\n").unwrap();
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut rewrite = ferry.command(&["rewrite", "--to", "localhost:1/m", "pod.yaml"]);
-    let output = rewrite.stdout(full()).output().await.unwrap();
+    let output = rewrite.stdout(full()).spawn().unwrap().wait_with_output().await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("cannot write to standard output: No space left"), "{said}");
 
     let served = registry(&ferry).await;
     let app = format!("{}/team/app:v1", served.host());
-    let output = ferry.command(&["copy", &app, "oci:there"]).stdout(full()).output().await.unwrap();
+    let mut copy = ferry.command(&["copy", &app, "oci:there"]);
+    let output = copy.stdout(full()).spawn().unwrap().wait_with_output().await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "the image is there: {said}");
     assert!(said.contains("cannot write to standard output"), "{said}");
