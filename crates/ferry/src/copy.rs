@@ -80,7 +80,7 @@ pub(crate) async fn copy(
         reporter.end(copier.fetched(), |elapsed| left(budget.filter(|budget| elapsed + RESERVE >= *budget)));
     match finished {
         Ok(()) => Ok(exit),
-        Err(error) => exit::of_asking(Err(error.into()), None),
+        Err(error) => Ok(exit::unfinished(error)),
     }
 }
 

@@ -63,6 +63,12 @@ pub(crate) fn explain(error: &anyhow::Error) -> Exit {
     Exit::Usage
 }
 
+/// Says that an archive could not get its name, so that nothing of it is there although all was copied.
+pub(crate) fn unfinished(error: Error) -> Exit {
+    explain(&error.into());
+    Exit::AllFailed
+}
+
 /// What became of a question to one registry: that it was not answered is no wrong usage.
 pub(crate) fn of_asking(result: anyhow::Result<Exit>, registry: Option<&Registry>) -> anyhow::Result<Exit> {
     let error = match result {

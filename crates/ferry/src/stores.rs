@@ -136,7 +136,7 @@ impl Stores {
             _ => {
                 let names: Vec<String> = tagged.iter().take(10).map(|image| image.short()).collect();
                 bail!(
-                    "{endpoint}: it holds {} tagged images ({}); add :TAG or :NAME:TAG, or @DIGEST for one without tag",
+                    "{endpoint}: it holds {} tagged images ({}); add :TAG, :NAME:TAG or @DIGEST for one; ferry copy --to takes all",
                     tagged.len(),
                     names.join(", ")
                 );

@@ -1,6 +1,7 @@
 //! What the documents show is true: configurations in them are right, and nothing that can be written is left out.
 
 mod executed;
+mod mentions;
 mod reference;
 
 use std::collections::BTreeSet;

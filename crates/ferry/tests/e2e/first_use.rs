@@ -1,6 +1,7 @@
 //! What a new user tries, and what is to be learnt from the answers.
 
 use std::fs::OpenOptions;
+use std::time::Duration;
 
 use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage};
 use serde_json::Value;
@@ -132,4 +133,22 @@ async fn help_comes_in_groups() {
         let (own, always) = help.split_once("Options of all commands:").unwrap();
         assert!(!own.contains("--verbose") && always.contains("-h, --help"), "{help}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_cannot_get_its_name_is_a_failure() {
+    let ferry = Ferry::new();
+    let served = registry(&ferry).await;
+    let app = format!("{}/team/app:v1", served.host());
+    // Slow enough that there is time to get in the way.
+    let mut copy = ferry.command(&["copy", "--limit-rate", "1kB", &app, "oci-archive:taken.tar"]);
+    let copy = copy.spawn().unwrap();
+    while !ferry.path(".taken.tar.ferry-part").exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    std::fs::create_dir_all(ferry.path("taken.tar/something")).unwrap();
+    let output = copy.wait_with_output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("taken.tar"), "{said}");
 }
