@@ -70,10 +70,13 @@ impl Wish {
             Wanted::Chosen(chosen) => chosen.has_tag(),
             Wanted::ByNaming => false,
         };
-        if one || tagged {
-            bail!("--all-tags: all tags are kept; leave out the tag of {}", self.source);
-        }
-        Ok(true)
+        let wrong = match (one, tagged) {
+            (true, _) => self.source.to_string(),
+            (false, true) => format!("the target of {}", self.source),
+            (false, false) => return Ok(true),
+        };
+        let at = self.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        bail!("{at}--all-tags: all tags are kept; leave out the tag of {wrong}");
     }
 
     /// From where and to where. The target's tag is decided except for a layout that was named alone.

@@ -83,6 +83,16 @@ async fn a_repository_whose_tags_cannot_be_listed_is_no_wrong_usage() {
     let ran = ferry.run(&["copy", "--all-tags", "--to", "localhost:1/m", &absent]).await;
     assert_eq!((ran.code, ran.out.as_str()), (Some(4), ""), "{ran:?}");
     assert!(ran.err.contains("hint: check the name"), "{}", ran.err);
+
+    let all = ["copy", "--all-tags", "--to", "localhost:1/m"];
+    for (image, says) in [
+        ("quay.io/a/b:v1", "leave out the tag of quay.io/a/b:v1"),
+        ("quay.io/a/b$c:v1", "leave out the tag of the target of quay.io/a/b"),
+    ] {
+        let ran = ferry.run(&[&all[..], &[image]].concat()).await;
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.err.contains(says), "{}", ran.err);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
