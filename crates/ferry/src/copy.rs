@@ -74,7 +74,7 @@ pub(crate) async fn copy(
         watch.abort();
     }
     progress.end().await;
-    let finished = if reporter.has_something_new() { stores.finish() } else { Ok(()) };
+    let finished = if reporter.is_to_be_finished() { stores.finish() } else { Ok(()) };
     let budget = settings.budget;
     let exit =
         reporter.end(copier.fetched(), |elapsed| left(budget.filter(|budget| elapsed + RESERVE >= *budget)));

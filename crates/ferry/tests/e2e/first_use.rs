@@ -162,3 +162,22 @@ async fn an_archive_that_cannot_get_its_name_is_a_failure() {
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("taken.tar"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_becomes_one_for_docker_although_no_image_is_new() {
+    let ferry = Ferry::new();
+    let served = registry(&ferry).await;
+    let app = format!("{}/team/app:v1", served.host());
+    let (oci, docker) = (["copy", &app, "oci-archive:app.tar"], ["copy", &app, "docker-archive:app.tar"]);
+    let read = || std::fs::read(ferry.path("app.tar")).unwrap();
+    let for_docker = |archive: &[u8]| archive.windows(13).any(|name| name == b"manifest.json");
+    ferry.run(&oci).await.ok();
+    let before = read();
+    assert!(ferry.run(&oci).await.ok().out.contains("1 unchanged"));
+    assert!(read() == before && !for_docker(&before), "it has everything, so it is as it was");
+    assert!(ferry.run(&docker).await.ok().out.contains("1 unchanged"));
+    let after = read();
+    assert!(for_docker(&after));
+    ferry.run(&docker).await.ok();
+    assert!(read() == after);
+}
