@@ -16,18 +16,25 @@ pub(crate) use shown::{
 const EXIT_CODES: &str = "Exit codes: 0 all done; 1 some images failed; 2 wrong usage or configuration; \
 3 stopped with work left; 4 everything failed.";
 
+/// What options are about, in the order of the help of ferry copy.
+const WHICH: &str = "Which images, and where to";
+const WHAT: &str = "What of them";
+const MEANS: &str = "Time, room and speed";
+pub(crate) const SHOWN: &str = "What is shown";
+const ALWAYS: &str = "Options of all commands";
+
 /// Moves container images to where people can pull them.
 #[derive(Debug, Parser)]
-#[command(name = "ferry", version, after_help = EXIT_CODES)]
+#[command(name = "ferry", version, after_help = EXIT_CODES, disable_help_flag = true, arg(help_flag()))]
 pub(crate) struct Arguments {
     /// Say more on standard error: -v what is tried again, -vv every request
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = ALWAYS)]
     pub(crate) verbose: u8,
     /// The configuration [default: $FERRY_CONFIG, ~/.config/ferry/ferry.yaml or /etc/ferry/ferry.yaml, if there]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = ALWAYS)]
     pub(crate) config: Option<PathBuf>,
     /// Colour the status of images and hints
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto", help_heading = ALWAYS)]
     pub(crate) color: When,
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -74,10 +81,10 @@ pub(crate) struct InspectArguments {
     pub(crate) no_referrers: bool,
 }
 
-/// List the tags of a repository.
+/// List the tags of a repository, or the images in a layout or archive.
 #[derive(Debug, Args)]
 pub(crate) struct TagsArguments {
-    /// The repository: quay.io/team/app, or oci:DIR
+    /// The repository: quay.io/team/app; or oci:DIR, oci-archive:FILE, docker-archive:FILE
     pub(crate) repository: String,
     /// How to print them
     #[arg(long, value_enum, default_value = "text")]
@@ -209,61 +216,63 @@ pub(crate) struct CopyArguments {
     /// The image to copy, and where to; with --to, the images to copy, each as SOURCE or SOURCE$NAME[:TAG]
     #[arg(value_name = "SOURCE TARGET", required_unless_present = "from_file")]
     pub(crate) images: Vec<String>,
-    /// Where images go that have no TARGET: REGISTRY[/NAMESPACE], oci:DIR, oci-archive:FILE, docker-archive:FILE
-    #[arg(long, value_name = "PREFIX")]
+    /// Where images go that have no TARGET: REGISTRY[/NAMESPACE], oci:DIR, oci-archive:FILE or docker-archive:FILE
+    #[arg(long, value_name = "PREFIX", help_heading = WHICH)]
     pub(crate) to: Option<String>,
     /// What images are called below --to: keep (repository path), dots (registry.k8s.io.pause), underscores
     /// (registry.k8s.io_pause), basename (pause), or a template of {registry}, {repository}, {basename}, {tag}, {platform}
     /// [default: keep; in layouts and archives the whole name]
-    #[arg(long, value_name = "NAMING")]
+    #[arg(long, value_name = "NAMING", help_heading = WHICH)]
     pub(crate) naming: Option<String>,
-    /// Copy the images listed in a file (- for standard input): SOURCE, SOURCE TARGET or SOURCE$NAME[:TAG] on each line,
+    /// Copy the images that a file lists (- for standard input), on each line SOURCE, SOURCE TARGET or SOURCE$NAME[:TAG];
     /// # begins a comment
-    #[arg(long, value_name = "LIST", conflicts_with = "images")]
+    #[arg(long, value_name = "LIST", conflicts_with = "images", help_heading = WHICH)]
     pub(crate) from_file: Option<PathBuf>,
     /// Copy all tags of each SOURCE
-    #[arg(long)]
+    #[arg(long, help_heading = WHICH)]
     pub(crate) all_tags: bool,
     /// Say what would be copied, and how much, and copy nothing
-    #[arg(long)]
+    #[arg(long, help_heading = WHICH)]
     pub(crate) dry_run: bool,
     /// Copy only this platform of each image: linux/arm64, linux/arm/v7, amd64; may be repeated [default: all]
-    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',', help_heading = WHAT)]
     pub(crate) platforms: Vec<Pattern>,
-    /// How: rewrite cuts the index down, so its digest changes; sparse keeps the index and brings only the manifests of the
-    /// platforms, which not every registry takes; single puts the one manifest in the index's place
-    #[arg(long, value_name = "MODE", requires = "platforms", default_value_t)]
+    /// What becomes of the list of platforms, the index: rewrite cuts it down, so its digest changes; sparse keeps it and
+    /// brings only the chosen platforms, which not every registry takes; single copies the one platform without it
+    #[arg(long, value_name = "MODE", requires = "platforms", default_value_t, help_heading = WHAT)]
     pub(crate) platform_mode: Mode,
-    /// Leave out of an archive what this earlier one holds: FILE, or oci:DIR; may be repeated. Whoever reads it needs both
-    #[arg(long, value_name = "PREVIOUS")]
-    pub(crate) except: Vec<String>,
-    /// Check every blob and manifest at the target, even of images that look unchanged
-    #[arg(long)]
-    pub(crate) recheck: bool,
     /// Copy images without what belongs to them: referrers and cosign's tags (signatures, attestations, SBOMs)
-    #[arg(long)]
+    #[arg(long, help_heading = WHAT)]
     pub(crate) no_referrers: bool,
-    /// Stop in good time before so much time has passed, keep what was moved, and exit with 3: 45m, 1h30m
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub(crate) budget: Option<Duration>,
-    /// Blobs moved, and connections content is fetched over, at once; 1 to 64
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) jobs: u16,
-    /// Fetch and send at most so many bytes a second, each way: 500kB, 2MiB
-    #[arg(long, value_name = "RATE", value_parser = bytes)]
-    pub(crate) limit_rate: Option<ByteSize>,
+    /// Leave out of an archive what an earlier one holds: FILE, or oci:DIR; may be repeated. The earlier one is to be
+    /// imported first
+    #[arg(long, value_name = "PREVIOUS", help_heading = WHAT)]
+    pub(crate) except: Vec<String>,
+    /// Look at every blob and manifest at the target, even of images that look unchanged
+    #[arg(long, help_heading = WHAT)]
+    pub(crate) recheck: bool,
     /// What targets take: auto goes by their hosts; NAME (huawei-swr, tencent-ccr, ...) where the host does not tell;
     /// strict changes no image for a target, whatever it takes
-    #[arg(long, value_name = "PROFILE")]
+    #[arg(long, value_name = "PROFILE", help_heading = WHAT)]
     pub(crate) profile: Option<String>,
+    /// Stop in good time before so much time has passed, keep what was moved, and exit with 3: 45m, 1h30m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = MEANS)]
+    pub(crate) budget: Option<Duration>,
+    /// Blobs moved, and connections content is fetched over, at once; 1 to 64
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = MEANS)]
+    pub(crate) jobs: u16,
+    /// Fetch and send at most so many bytes a second, each way: 500kB, 2MiB
+    #[arg(long, value_name = "RATE", value_parser = bytes, help_heading = MEANS)]
+    pub(crate) limit_rate: Option<ByteSize>,
     /// Read what REGISTRY holds from MIRROR first; may be repeated, and mirrors are asked in order
-    #[arg(long = "mirror", value_name = "REGISTRY=MIRROR[/PREFIX]")]
+    #[arg(long = "mirror", value_name = "REGISTRY=MIRROR[/PREFIX]", help_heading = MEANS)]
     pub(crate) mirrors: Vec<String>,
-    /// Where unfinished large blobs are kept between runs [default: ~/.local/state/ferry]
-    #[arg(long, value_name = "DIR")]
+    /// Where unfinished large blobs, and what was seen of targets, are kept between runs [default: $XDG_STATE_HOME/ferry, else
+    /// ~/.local/state/ferry]
+    #[arg(long, value_name = "DIR", help_heading = MEANS)]
     pub(crate) state_dir: Option<PathBuf>,
     /// Disk space that unfinished blobs may take; beyond it they go through memory [default: half of what is free]
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = bytes, help_heading = MEANS)]
     pub(crate) spool_limit: Option<ByteSize>,
     #[command(flatten)]
     pub(crate) shown: ShownArguments,
@@ -287,9 +296,9 @@ pub(crate) struct RewriteArguments {
     /// The names that a list for ferry copy gives come first
     #[arg(long, value_name = "LIST")]
     pub(crate) from_file: Option<PathBuf>,
-    /// What {platform} in the naming stands for
+    /// What {platform} in the naming stands for, as for ferry copy
     #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    pub(crate) platform: Option<Pattern>,
     /// List the images that the files name, one on each line, for ferry copy --from-file
     #[arg(long)]
     pub(crate) list: bool,
@@ -317,6 +326,17 @@ pub(crate) struct ServeArguments {
     /// Let --size-limit remove what was pushed here, too
     #[arg(long)]
     pub(crate) evict_pushed: bool,
+}
+
+/// Help that stands where the other options of all commands stand.
+fn help_flag() -> clap::Arg {
+    clap::Arg::new("help")
+        .short('h')
+        .long("help")
+        .help("Print help; --help says more than -h")
+        .action(clap::ArgAction::Help)
+        .global(true)
+        .help_heading(ALWAYS)
 }
 
 fn bytes(text: &str) -> Result<ByteSize, &'static str> {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Environment;
 use crate::config::Registries;
+use crate::endpoint::Endpoint;
 use crate::exit::{self, Exit};
 use crate::progress::Shown;
 use crate::reporter::{Reporter, Tone};
@@ -33,7 +34,11 @@ pub(crate) async fn copy(
     let tone = Tone { verbose, dry: settings.dry_run, plain_http: plain_http.cloned().collect() };
     let mut stores = Stores::of_copy(&settings, registries, environment.clone())?;
     let kept = Kept::open(&settings).await?;
-    let wanted = settings.pairs(&expand(&settings, &mut stores).await?)?;
+    let wishes = match expand(&settings, &mut stores).await {
+        Ok(wishes) => wishes,
+        Err((error, source)) => return exit::of_asking(Err(error), source.registry()),
+    };
+    let wanted = settings.pairs(&wishes)?;
     let mut reporter = Reporter::new(settings.shown.clone(), tone, &wanted.targets);
     let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
     for pair in wanted.pairs {
@@ -69,13 +74,13 @@ pub(crate) async fn copy(
         watch.abort();
     }
     progress.end().await;
-    let finished = if reporter.has_something_new() { stores.finish() } else { Ok(()) };
+    let finished = if reporter.is_to_be_finished() { stores.finish() } else { Ok(()) };
     let budget = settings.budget;
     let exit =
         reporter.end(copier.fetched(), |elapsed| left(budget.filter(|budget| elapsed + RESERVE >= *budget)));
     match finished {
         Ok(()) => Ok(exit),
-        Err(error) => exit::of_asking(Err(error.into()), None),
+        Err(error) => Ok(exit::unfinished(error)),
     }
 }
 
@@ -94,21 +99,25 @@ fn as_outcome(survey: Survey) -> Outcome {
     }
 }
 
-/// The wishes with those about all that a source holds spelt out.
-async fn expand(settings: &Copy, stores: &mut Stores) -> anyhow::Result<Vec<Wish>> {
+/// The wishes with those about all that a source holds spelt out; or what is wrong, and with which source.
+async fn expand(settings: &Copy, stores: &mut Stores) -> Result<Vec<Wish>, (anyhow::Error, Endpoint)> {
     let mut wishes = Vec::new();
     for wish in &settings.wishes {
-        if settings.is_about_all(wish)? {
-            let all = stores.all_of(&wish.source).await?;
-            if all.is_empty() {
-                bail!("{}: it holds no tagged image", wish.source);
-            }
-            wishes.extend(all.into_iter().map(|source| wish.about(source)));
-        } else {
-            wishes.push(wish.clone());
-        }
+        let one = spelt_out(wish, settings, stores).await;
+        wishes.extend(one.map_err(|error| (error, wish.source.clone()))?);
     }
     Ok(wishes)
+}
+
+async fn spelt_out(wish: &Wish, settings: &Copy, stores: &mut Stores) -> anyhow::Result<Vec<Wish>> {
+    if !settings.is_about_all(wish)? {
+        return Ok(vec![wish.clone()]);
+    }
+    let all = stores.all_of(&wish.source).await?;
+    if all.is_empty() {
+        bail!("{}: it holds no tagged image", wish.source);
+    }
+    Ok(all.into_iter().map(|source| wish.about(source)).collect())
 }
 
 /// Warns of quotas before they hurt, once for each registry.

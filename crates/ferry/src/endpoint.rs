@@ -114,6 +114,9 @@ impl LayoutImage {
         if path.is_empty() {
             return Err("the path is missing".to_owned());
         }
+        if path == "-" && form != Form::Directory {
+            return Err("an archive is a file, standard input and output will not do".to_owned());
+        }
         Ok(Self { form, path: path.into(), name, tag, digest })
     }
 }
@@ -161,6 +164,16 @@ impl Endpoint {
         match self.clone() {
             Self::Registry(image) => Self::Registry(ImageReference { tag, digest: None, ..image }),
             Self::Layout(image) => Self::Layout(LayoutImage { tag, digest: None, ..image }),
+        }
+    }
+
+    /// The same under the name of `source`, if it is an archive and no name was written: archives have no other.
+    pub(crate) fn named_after(&self, source: &Self) -> Self {
+        match (self, source.image_name()) {
+            (Self::Layout(layout), Some(source)) if layout.is_nameless_archive() && layout.tag.is_none() => {
+                Self::Layout(layout.clone().named(source))
+            }
+            _ => self.clone(),
         }
     }
 
@@ -264,6 +277,8 @@ mod tests {
             ("oci:dir@sha256:0", "write oci:DIR"),
             ("oci-archive:", "write oci-archive:FILE"),
             ("docker-archive:x.tar:UPPER", "write docker-archive:FILE"),
+            ("oci-archive:-", "an archive is a file"),
+            ("docker-archive:-:app:v1", "an archive is a file"),
             ("docker://alpine", "without scheme"),
             ("./images", "write oci:DIR"),
             ("images.tar", "oci-archive:FILE"),

@@ -18,6 +18,9 @@ const LOGIN: &str = "look up the login of";
 /// What the transfer core calls changing an image for a target.
 const REWRITE: &str = "rewrite manifest";
 
+/// What fetching a blob is called.
+const READ_BLOB: &str = "read blob";
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -58,6 +61,12 @@ pub(crate) fn explain(error: &anyhow::Error) -> Exit {
         say::hint(&hint);
     }
     Exit::Usage
+}
+
+/// Says that an archive could not get its name, so that nothing of it is there although all was copied.
+pub(crate) fn unfinished(error: Error) -> Exit {
+    explain(&error.into());
+    Exit::AllFailed
 }
 
 /// What became of a question to one registry: that it was not answered is no wrong usage.
@@ -111,6 +120,8 @@ pub(crate) fn hint(error: &Error, registry: Option<&Registry>) -> Option<String>
                 "the account used for {registry} may not write there, or the repository has to be created first"
             )
         }
+        // The image was found; that a blob of it is missing has nothing to do with its name.
+        (Kind::NotFound, _) if error.operation() == READ_BLOB => return None,
         (Kind::NotFound, _) if side == Some(Side::Source) => {
             "check the name and the tag of the source".to_owned()
         }
@@ -140,6 +151,12 @@ pub(crate) fn before_push(error: &Error, profile: &Profile) -> Option<String> {
     let missing = matches!(error.kind(), Kind::NotFound | Kind::Denied) && error.source().is_none();
     let before_push = profile.before_push.filter(|_| missing && error.side() == Some(Side::Target))?;
     Some(format!("before the first push: {before_push}"))
+}
+
+/// Says that standard output was not written whole, which fails a run that has nothing else to show.
+pub(crate) fn unsaid(error: &std::io::Error, exit: Exit, is_copy: bool) -> Exit {
+    note!("ferry: cannot write to standard output: {error}");
+    if exit == Exit::Done && !is_copy { Exit::AllFailed } else { exit }
 }
 
 /// Says that a registry does not remove what was asked, and what may work instead.

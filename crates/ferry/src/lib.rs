@@ -54,11 +54,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environme
     };
     say::colour(arguments.color, &environment);
     log_to_stderr(arguments.verbose);
+    // What a copy did counts, whatever could be said of it.
+    let is_copy = matches!(arguments.verb, Verb::Copy(_));
     let exit = match start(arguments, environment) {
         Ok(exit) => exit,
         Err(error) => exit::explain(&error),
     };
-    exit.into()
+    match say::unsaid() {
+        None => exit.into(),
+        Some(error) => exit::unsaid(&error, exit, is_copy).into(),
+    }
 }
 
 fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit> {

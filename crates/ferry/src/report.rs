@@ -47,9 +47,9 @@ impl Summary {
         Self { dry, ..Self::default() }
     }
 
-    /// Whether images are new at their targets, and none is left.
-    pub(crate) fn has_something_new(&self) -> bool {
-        self.images.left == 0 && self.images.copied > 0
+    /// Whether images are at their targets, and none is left.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.images.left == 0 && self.images.copied + self.images.unchanged > 0
     }
 
     pub(crate) fn add(&mut self, outcome: &Outcome) {

@@ -48,9 +48,9 @@ impl<'a> Reporter<'a> {
         Self { shown, tone, targets, summary, later, hints, failed, started }
     }
 
-    /// Whether images are new at their targets, and the run came to its end.
-    pub(crate) fn has_something_new(&self) -> bool {
-        !self.tone.dry && self.summary.has_something_new()
+    /// Whether archives get their names: images are in them, and the run came to its end.
+    pub(crate) fn is_to_be_finished(&self) -> bool {
+        !self.tone.dry && self.summary.has_arrived()
     }
 
     /// An image is done.

@@ -1,6 +1,6 @@
 //! What is written on standard output and standard error, above the progress if there is some, and in which colours.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,6 +19,9 @@ macro_rules! note {
 
 /// The lines of progress that others must not run into. One set, as there is one terminal.
 static PROGRESS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The first error of standard output.
+static UNSAID: Mutex<Option<std::io::Error>> = Mutex::new(None);
 
 static COLOUR_OUT: AtomicBool = AtomicBool::new(false);
 static COLOUR_ERR: AtomicBool = AtomicBool::new(false);
@@ -93,10 +96,20 @@ fn above<T>(print: impl FnOnce() -> T) -> T {
 
 /// See [`say!`].
 pub(crate) fn line(text: &str) {
-    above(|| {
+    let written = above(|| {
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        writeln!(out, "{text}").and_then(|()| out.flush())
     });
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        UNSAID.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// Why something could not be printed although somebody wanted it, as on a full disk.
+pub(crate) fn unsaid() -> Option<std::io::Error> {
+    UNSAID.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// A line that begins with the status of an image: that word alone is coloured.

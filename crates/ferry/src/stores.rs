@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use ferry_layout::{ArchiveOptions, ImageEntry, Layout};
-use ferry_oci::{Name, Reference, Registry, artifact_tag, is_fallback_tag};
+use ferry_oci::{Digest, Name, Reference, Registry, artifact_tag, is_fallback_tag};
 use ferry_policy::naming;
 use ferry_registry::{Client, ClientOptions, Lane, Quota};
 use ferry_store::{MemoryStore, PageRequest, Repository, RepositoryMut, Scope, Side, Store};
@@ -107,7 +107,10 @@ impl Stores {
         let alone = pair.source.reference().is_none();
         let (source, reference) = self.image(pair.source).await?;
         let target = match alone {
-            true => pair.target.with_tag(naming::target_tag(&reference, pair.target.tag())),
+            true => {
+                let tag = naming::target_tag(&reference, pair.target.tag());
+                pair.target.named_after(&source).with_tag(tag)
+            }
             false => pair.target,
         };
         let pair = Pair { source, target, platforms: pair.platforms };
@@ -133,7 +136,7 @@ impl Stores {
             _ => {
                 let names: Vec<String> = tagged.iter().take(10).map(|image| image.short()).collect();
                 bail!(
-                    "{endpoint}: it holds {} tagged images ({}); add :TAG or :NAME:TAG, or @DIGEST for one without tag",
+                    "{endpoint}: it holds {} tagged images ({}); add :TAG, :NAME:TAG or @DIGEST for one; ferry copy --to takes all",
                     tagged.len(),
                     names.join(", ")
                 );
@@ -184,6 +187,14 @@ impl Stores {
             found.push(Endpoint::Layout(layout.at(entry)));
         }
         Ok(found)
+    }
+
+    /// The tagged images with a name of their own that a layout holds beside those without.
+    pub(crate) fn named(&mut self, endpoint: &Endpoint) -> anyhow::Result<Vec<(LayoutImage, Digest)>> {
+        let Endpoint::Layout(layout) = endpoint else { return Ok(Vec::new()) };
+        let mut entries = self.entries(layout, Role::Source)?;
+        entries.retain(|entry| entry.name.is_some() && entry.tag.is_some());
+        Ok(entries.into_iter().map(|entry| (layout.at(entry.clone()), entry.digest)).collect())
     }
 
     /// The entries of a layout, of one name if that was given.

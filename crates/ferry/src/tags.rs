@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::Environment;
 use crate::cli::Output;
 use crate::config::Registries;
+use crate::endpoint::LayoutImage;
 use crate::exit::Exit;
 use crate::settings::Tags;
 use crate::stores::Stores;
@@ -20,6 +21,9 @@ struct Listing {
 
 #[derive(Debug, Serialize)]
 struct Entry {
+    /// What an archive of several images calls the one that the tag is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     tag: String,
     /// Only some registries say it in a listing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,8 +37,14 @@ pub(crate) async fn tags(
     environment: Environment,
 ) -> anyhow::Result<Exit> {
     let mut stores = Stores::of(settings.of_sides, registries, environment)?;
-    let repository = stores.reader(&settings.repository)?;
     let mut listing = Listing { repository: settings.repository.to_string(), tags: Vec::new() };
+    let repository = stores.reader(&settings.repository)?;
+    for (image, digest) in stores.named(&settings.repository)? {
+        match settings.output {
+            Output::Text => say!("{}", image.short()),
+            Output::Json => listing.tags.extend(Entry::named(&image, digest)),
+        }
+    }
     let mut request = PageRequest::default();
     loop {
         let page = repository.tags(request).await?;
@@ -53,8 +63,15 @@ pub(crate) async fn tags(
     Ok(Exit::Done)
 }
 
+impl Entry {
+    fn named(image: &LayoutImage, digest: Digest) -> Option<Self> {
+        let name = image.name.as_ref().map(ToString::to_string);
+        Some(Self { name, tag: image.tag.as_ref()?.to_string(), digest: Some(digest) })
+    }
+}
+
 impl From<TagEntry> for Entry {
     fn from(entry: TagEntry) -> Self {
-        Self { tag: entry.tag.to_string(), digest: entry.digest }
+        Self { name: None, tag: entry.tag.to_string(), digest: entry.digest }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Output;
+use super::{Output, SHOWN};
 
 /// Whether output is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,11 +32,11 @@ pub(crate) enum Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tool {
     Docker,
-    /// Containerd's own, for the images of Kubernetes
+    /// The tool of containerd, for the images of Kubernetes
     Ctr,
     /// For the images of Kubernetes
     Nerdctl,
-    /// It gives images no name
+    /// Of Kubernetes; it cannot give an image the name of its source
     Crictl,
     Podman,
 }
@@ -45,13 +45,13 @@ pub(crate) enum Tool {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ShownArguments {
     /// How results are printed; ferry schema copy describes the JSON lines
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(long, value_enum, default_value = "text", help_heading = SHOWN)]
     pub(crate) output: Output,
     /// How progress is shown, on standard error
-    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto", help_heading = SHOWN)]
     pub(crate) progress: Progress,
-    /// Print commands that pull each image from the target and give it the name of its source, for these tools
-    #[arg(long, value_enum, value_name = "TOOL,...", value_delimiter = ',')]
+    /// Print commands that pull each image from the target, or load the archive, for these tools
+    #[arg(long, value_enum, value_name = "TOOL,...", value_delimiter = ',', help_heading = SHOWN)]
     pub(crate) commands: Vec<Tool>,
 }
 

@@ -68,10 +68,10 @@ pub(crate) struct RegistryConfig {
     /// How large blobs are uploaded, if that is not what is known of the registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upload: Option<UploadConfig>,
-    /// What is known of the registry as a target, if its host does not tell: one of the target profiles, by name.
+    /// What the registry takes as a target, if its host does not tell: the name of a profile, `auto` or `strict`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) profile: Option<Parsed<Choice>>,
-    /// Where content of the registry is looked for first: HOST or HOST/PREFIX.
+    /// Where `ferry copy` looks for content of the registry first: HOST or HOST/PREFIX.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mirrors: Vec<Parsed<MirrorPlace>>,
 }
@@ -188,7 +188,7 @@ pub(crate) struct TlsConfig {
     /// The oldest version of TLS to speak: "1.2" (default) or "1.3".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) min_version: Option<Parsed<MinVersion>>,
-    /// Take any certificate for good. Whoever is in between can then read and change everything.
+    /// Take any certificate of the registry's own host. Whoever is in between can then read and change everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) insecure: Option<bool>,
 }
@@ -232,7 +232,7 @@ pub(crate) struct Serve {
     /// The directory that holds the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storage: Option<PathBuf>,
-    /// The address and port to listen on.
+    /// The address and port to listen on: 127.0.0.1:5000 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<String>,
     /// Allow an address that others can reach, although anyone there may then push and delete.

@@ -33,7 +33,7 @@ impl Rewrite {
             bail!("--to: a registry is needed, nobody pulls from a layout or an archive");
         }
         let files = if typed.files.is_empty() { vec!["-".into()] } else { typed.files };
-        let platform = Choice { name: typed.platform.clone(), ..Choice::ALL };
+        let platform = Choice { name: typed.platform.map(|pattern| pattern.to_string()), ..Choice::ALL };
         let mut named = HashMap::new();
         for wish in typed.from_file.as_deref().map(read_list).transpose()?.unwrap_or_default() {
             let pair = wish.pair(aim.as_ref(), &platform)?;
@@ -41,7 +41,7 @@ impl Rewrite {
                 named.insert(tagged(source), target);
             }
         }
-        Ok(Self { files, list: typed.list, aim, named, platform: typed.platform })
+        Ok(Self { files, list: typed.list, aim, named, platform: platform.name })
     }
 
     /// The name of an image at the target; `None` if it stays. A digest stays with it, because the bytes do.

@@ -70,10 +70,13 @@ impl Wish {
             Wanted::Chosen(chosen) => chosen.has_tag(),
             Wanted::ByNaming => false,
         };
-        if one || tagged {
-            bail!("--all-tags: all tags are kept; leave out the tag of {}", self.source);
-        }
-        Ok(true)
+        let wrong = match (one, tagged) {
+            (true, _) => self.source.to_string(),
+            (false, true) => format!("the target of {}", self.source),
+            (false, false) => return Ok(true),
+        };
+        let at = self.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        bail!("{at}--all-tags: all tags are kept; leave out the tag of {wrong}");
     }
 
     /// From where and to where. The target's tag is decided except for a layout that was named alone.
@@ -101,17 +104,10 @@ impl Wish {
         aim.target(&self.source, chosen, platform)
     }
 
-    /// The target with the source's tag if it has none; the source's name comes along into archives, which have no other.
+    /// The target with the source's tag if it has none; the source's name comes along into archives.
     fn tagged(&self, target: &Endpoint) -> Endpoint {
         let tag = target.tag().cloned().or_else(|| carried_tag(&self.source));
-        match (target, self.source.image_name()) {
-            (Endpoint::Layout(layout), Some(source))
-                if layout.is_nameless_archive() && layout.tag.is_none() =>
-            {
-                Endpoint::Layout(layout.clone().named(source)).with_tag(tag)
-            }
-            _ => target.with_tag(tag),
-        }
+        target.named_after(&self.source).with_tag(tag)
     }
 }
 

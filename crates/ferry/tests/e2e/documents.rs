@@ -1,5 +1,9 @@
 //! What the documents show is true: configurations in them are right, and nothing that can be written is left out.
 
+mod executed;
+mod mentions;
+mod reference;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +22,12 @@ const MARK: &str = "<!-- checked -->";
 /// The URL of a proxy that does not exist, with a password.
 const PROXY: &str = "http://me:secret@proxy.example.com:3128";
 
+fn path_of(language: &str, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(language).join(name)
+}
+
 fn document(language: &str, name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(language).join(name);
+    let path = path_of(language, name);
     let text = fs::read_to_string(&path);
     assert!(text.is_ok(), "{} is missing", path.display());
     text.unwrap()
@@ -133,9 +141,9 @@ fn fields(schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What is written as code in a document.
+/// What is written as code in a document, alone or at the end of a path.
 fn names_in_code(text: &str, name: &str) -> bool {
-    text.contains(&format!("`{name}`"))
+    [format!("`{name}`"), format!(".{name}`")].iter().any(|code| text.contains(code))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ mod cli;
 mod deploy;
 mod documents;
 mod faults;
+mod first_use;
 mod harness;
 mod kill;
 mod limits;
