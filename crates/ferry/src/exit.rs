@@ -53,11 +53,16 @@ impl From<Exit> for ExitCode {
 
 /// Prints an error that kept a run from beginning.
 pub(crate) fn explain(error: &anyhow::Error) -> Exit {
+    tell(error, None);
+    Exit::Usage
+}
+
+/// Prints an error, and what to do about it; `registry` is the registry on its side, if it is one.
+pub(crate) fn tell(error: &anyhow::Error, registry: Option<&Registry>) {
     note!("ferry: {}", chain(error));
-    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, None)) {
+    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, registry)) {
         say::hint(&hint);
     }
-    Exit::Usage
 }
 
 /// What became of a question to one registry: that it was not answered is no wrong usage.
@@ -67,10 +72,7 @@ pub(crate) fn of_asking(result: anyhow::Result<Exit>, registry: Option<&Registry
         Err(error) if error.is::<Error>() && registry.is_some() => error,
         other => return other,
     };
-    note!("ferry: {}", chain(&error));
-    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, registry)) {
-        say::hint(&hint);
-    }
+    tell(&error, registry);
     Ok(Exit::AllFailed)
 }
 
