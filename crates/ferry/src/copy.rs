@@ -1,22 +1,22 @@
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::bail;
+use anyhow::anyhow;
 use ferry_oci::Registry;
 use ferry_storage::{FileHints, FileStaging, StagingOptions};
 use ferry_store::{Hints, Staging};
-use ferry_transfer::{Copier, Figures, Options, Outcome, Survey};
+use ferry_transfer::{Copier, Figures, Job, Options, Outcome, Survey};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Environment;
 use crate::config::Registries;
-use crate::endpoint::Endpoint;
 use crate::exit::{self, Exit};
 use crate::progress::Shown;
 use crate::reporter::{Reporter, Tone};
-use crate::settings::{Copy, Pair, StateDir, Wish};
+use crate::say;
+use crate::settings::{self, Copy, Pair, StateDir, Wish};
 use crate::stores::Stores;
 
 /// What is left of a budget when work stops, so that targets can confirm what they have; shorter for short ones.
@@ -34,18 +34,19 @@ pub(crate) async fn copy(
     let tone = Tone { verbose, dry: settings.dry_run, plain_http: plain_http.cloned().collect() };
     let mut stores = Stores::of_copy(&settings, registries, environment.clone())?;
     let kept = Kept::open(&settings).await?;
-    let wishes = match expand(&settings, &mut stores).await {
+    let started = Instant::now();
+    let watch = settings.budget.map(|budget| stop_in_time(budget, stop.clone()));
+    let expanded = tokio::select! {
+        expanded = expand(&settings, &mut stores) => expanded,
+        () = stop.cancelled() => Err(Unlisted::Stopped),
+    };
+    let wishes = match expanded {
         Ok(wishes) => wishes,
-        Err((error, source)) => return exit::of_asking(Err(error), source.registry()),
+        Err(unlisted) => return unlisted.exit(|| left(settings.budget, started.elapsed())),
     };
     let wanted = settings.pairs(&wishes)?;
-    let mut reporter = Reporter::new(settings.shown.clone(), tone, &wanted.targets);
-    let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
-    for pair in wanted.pairs {
-        let (pair, job) = stores.job(pair).await?;
-        pairs.push(pair);
-        jobs.push(job);
-    }
+    let mut reporter = Reporter::new(settings.shown.clone(), tone, &wanted.targets, started);
+    let (pairs, jobs) = jobs(wanted.pairs, &mut stores).await?;
     let options = Options {
         images: (2 * settings.jobs).min(MOST_IMAGES),
         jobs: settings.jobs,
@@ -56,7 +57,6 @@ pub(crate) async fn copy(
         degradations: wanted.targets.iter().map(|(to, fit)| (to.as_str().into(), fit.degradations)).collect(),
         ..Options::default()
     };
-    let watch = settings.budget.map(|budget| stop_in_time(budget, stop.clone()));
     let copier = Copier::new(options, stop);
     let progress = Shown::start(&copier, jobs.len(), settings.shown.progress, verbose, &environment);
     let mut warnings = Warnings::new(pairs.len());
@@ -74,14 +74,21 @@ pub(crate) async fn copy(
         watch.abort();
     }
     progress.end().await;
-    let finished = if reporter.is_to_be_finished() { stores.finish() } else { Ok(()) };
-    let budget = settings.budget;
-    let exit =
-        reporter.end(copier.fetched(), |elapsed| left(budget.filter(|budget| elapsed + RESERVE >= *budget)));
-    match finished {
-        Ok(()) => Ok(exit),
-        Err(error) => Ok(exit::unfinished(error)),
+    let unfinished = stores.finish(&reporter.archives());
+    Ok(reporter.end(copier.fetched(), unfinished, |elapsed| left(settings.budget, elapsed)))
+}
+
+/// The jobs that pairs mean, and the pairs with all tags filled in.
+async fn jobs(wanted: Vec<Pair>, stores: &mut Stores) -> anyhow::Result<(Vec<Pair>, Vec<Job>)> {
+    let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
+    for pair in wanted {
+        let (pair, job) = stores.job(pair).await?;
+        pairs.push(pair);
+        jobs.push(job);
     }
+    // Layouts that were named alone have their tags only now.
+    settings::refuse_collisions(&pairs)?;
+    Ok((pairs, jobs))
 }
 
 /// What would become of an image, told in the words of what became of one.
@@ -99,25 +106,43 @@ fn as_outcome(survey: Survey) -> Outcome {
     }
 }
 
-/// The wishes with those about all that a source holds spelt out; or what is wrong, and with which source.
-async fn expand(settings: &Copy, stores: &mut Stores) -> Result<Vec<Wish>, (anyhow::Error, Endpoint)> {
+/// The wishes with those about all that a source holds spelt out.
+///
+/// A source that cannot tell ends the run before anything moves: without its images nobody knows which names clash.
+async fn expand(settings: &Copy, stores: &mut Stores) -> Result<Vec<Wish>, Unlisted> {
     let mut wishes = Vec::new();
     for wish in &settings.wishes {
-        let one = spelt_out(wish, settings, stores).await;
-        wishes.extend(one.map_err(|error| (error, wish.source.clone()))?);
+        let unlisted = |error| Unlisted::Failed { registry: wish.source.registry().cloned(), error };
+        if settings.is_about_all(wish).map_err(unlisted)? {
+            let all = stores.all_of(&wish.source).await.map_err(unlisted)?;
+            if all.is_empty() {
+                return Err(unlisted(anyhow!("{}: it holds no tagged image", wish.source)));
+            }
+            wishes.extend(all.into_iter().map(|source| wish.about(source)));
+        } else {
+            wishes.push(wish.clone());
+        }
     }
     Ok(wishes)
 }
 
-async fn spelt_out(wish: &Wish, settings: &Copy, stores: &mut Stores) -> anyhow::Result<Vec<Wish>> {
-    if !settings.is_about_all(wish)? {
-        return Ok(vec![wish.clone()]);
+/// Why it is not known what a source holds.
+enum Unlisted {
+    Failed { registry: Option<Registry>, error: anyhow::Error },
+    Stopped,
+}
+
+impl Unlisted {
+    /// How the run ends then; `left` tells why images are left.
+    fn exit(self, left: impl FnOnce() -> String) -> anyhow::Result<Exit> {
+        match self {
+            Self::Failed { registry, error } => exit::of_asking(Err(error), registry.as_ref()),
+            Self::Stopped => {
+                say::hint(&left());
+                Ok(Exit::Stopped)
+            }
+        }
     }
-    let all = stores.all_of(&wish.source).await?;
-    if all.is_empty() {
-        bail!("{}: it holds no tagged image", wish.source);
-    }
-    Ok(all.into_iter().map(|source| wish.about(source)).collect())
 }
 
 /// Warns of quotas before they hurt, once for each registry.
@@ -154,8 +179,9 @@ fn stop_in_time(budget: Duration, stop: CancellationToken) -> JoinHandle<()> {
     })
 }
 
-/// What to do about a run that was stopped, by its budget if one is given.
-fn left(budget: Option<Duration>) -> String {
+/// What to do about a run that was stopped after `elapsed`, by its budget if that is used up.
+fn left(budget: Option<Duration>, elapsed: Duration) -> String {
+    let budget = budget.filter(|budget| elapsed + RESERVE.min(*budget / 10) >= *budget);
     let why = budget.map_or_else(
         || "stopped before everything was done".to_owned(),
         |budget| format!("the budget of {} is used up", humantime::format_duration(budget)),

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ferry_layout::{ImageEntry, ImageName};
@@ -132,7 +132,15 @@ impl Endpoint {
 
     /// Whether it is in an archive.
     pub(crate) fn is_archive(&self) -> bool {
-        matches!(self, Self::Layout(image) if image.form != Form::Directory)
+        self.archive().is_some()
+    }
+
+    /// The file of the archive that it is in, if it is in one.
+    pub(crate) fn archive(&self) -> Option<&Path> {
+        match self {
+            Self::Layout(image) if image.form != Form::Directory => Some(&image.path),
+            Self::Layout(_) | Self::Registry(_) => None,
+        }
     }
 
     /// The tag that was written.

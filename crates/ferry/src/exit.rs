@@ -56,17 +56,16 @@ impl From<Exit> for ExitCode {
 
 /// Prints an error that kept a run from beginning.
 pub(crate) fn explain(error: &anyhow::Error) -> Exit {
-    note!("ferry: {}", chain(error));
-    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, None)) {
-        say::hint(&hint);
-    }
+    tell(error, None);
     Exit::Usage
 }
 
-/// Says that an archive could not get its name, so that nothing of it is there although all was copied.
-pub(crate) fn unfinished(error: Error) -> Exit {
-    explain(&error.into());
-    Exit::AllFailed
+/// Prints an error, and what to do about it; `registry` is the registry on its side, if it is one.
+pub(crate) fn tell(error: &anyhow::Error, registry: Option<&Registry>) {
+    note!("ferry: {}", chain(error));
+    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, registry)) {
+        say::hint(&hint);
+    }
 }
 
 /// What became of a question to one registry: that it was not answered is no wrong usage.
@@ -76,10 +75,7 @@ pub(crate) fn of_asking(result: anyhow::Result<Exit>, registry: Option<&Registry
         Err(error) if error.is::<Error>() && registry.is_some() => error,
         other => return other,
     };
-    note!("ferry: {}", chain(&error));
-    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, registry)) {
-        say::hint(&hint);
-    }
+    tell(&error, registry);
     Ok(Exit::AllFailed)
 }
 

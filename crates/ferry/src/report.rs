@@ -15,6 +15,8 @@ pub(crate) struct Summary {
     figures: Figures,
     /// Nothing is done.
     dry: bool,
+    /// Images are in archives that could not be given their names.
+    unfinished: Option<Exit>,
 }
 
 /// The line about one image, to which nothing is done if `dry`.
@@ -47,9 +49,14 @@ impl Summary {
         Self { dry, ..Self::default() }
     }
 
-    /// Whether images are at their targets, and none is left.
-    pub(crate) fn has_arrived(&self) -> bool {
-        self.images.left == 0 && self.images.copied + self.images.unchanged > 0
+    /// Whether the run was stopped before it came to its end.
+    pub(crate) fn is_left(&self) -> bool {
+        self.images.left > 0
+    }
+
+    /// Archives could not be given their names, and there is nothing else if `all`.
+    pub(crate) fn lacks_archives(&mut self, all: bool) {
+        self.unfinished = Some(if all { Exit::AllFailed } else { Exit::SomeFailed });
     }
 
     pub(crate) fn add(&mut self, outcome: &Outcome) {
@@ -72,7 +79,7 @@ impl Summary {
             }
         };
         self.figures.moved += figures.moved;
-        self.figures.bytes += figures.bytes;
+        self.figures.bytes = self.figures.bytes.saturating_add(figures.bytes);
         self.figures.mounted += figures.mounted;
         self.figures.present += figures.present;
         self.figures.manifests += figures.manifests;
@@ -84,9 +91,9 @@ impl Summary {
         let Images { copied, unchanged, failed, left } = self.images;
         match (left, failed, copied + unchanged) {
             (1.., ..) => Exit::Stopped,
-            (0, 0, _) => Exit::Done,
+            (0, 0, _) => self.unfinished.unwrap_or(Exit::Done),
             (0, _, 0) => Exit::AllFailed,
-            _ => Exit::SomeFailed,
+            _ => self.unfinished.unwrap_or(Exit::SomeFailed),
         }
     }
 
@@ -189,6 +196,15 @@ mod tests {
             let images = Images { copied, unchanged, failed, left };
             Summary { images, ..Summary::default() }.exit().code()
         };
+        let unfinished = |all, copied, failed, left| {
+            let images = Images { copied, unchanged: 0, failed, left };
+            let mut summary = Summary { images, ..Summary::default() };
+            summary.lacks_archives(all);
+            summary.exit().code()
+        };
+        assert_eq!(unfinished(true, 1, 0, 0), 4, "images in a file that is not there");
+        assert_eq!(unfinished(false, 2, 0, 0), 1);
+        assert_eq!(unfinished(true, 1, 1, 0), 4);
         assert_eq!(exit(1, 1, 0, 0), 0);
         assert_eq!(exit(1, 0, 1, 0), 1);
         assert_eq!(exit(0, 1, 1, 0), 1);

@@ -1,10 +1,11 @@
 //! Tells of images as they are done, and of the run at its end.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ferry_oci::Registry;
-use ferry_store::Side;
+use ferry_store::{Error, Side};
 use ferry_transfer::Outcome;
 
 use crate::cli::{Output, ShownArguments};
@@ -26,6 +27,10 @@ pub(crate) struct Reporter<'a> {
     summary: Summary,
     /// Commands about archives, which are only whole at the end.
     later: Vec<String>,
+    /// Archives that images are in.
+    archives: HashSet<PathBuf>,
+    /// An image is at a target that is no archive.
+    elsewhere: bool,
     hints: Vec<String>,
     failed: Vec<String>,
     started: Instant,
@@ -42,20 +47,35 @@ pub(crate) struct Tone {
 }
 
 impl<'a> Reporter<'a> {
-    pub(crate) fn new(shown: ShownArguments, tone: Tone, targets: &'a HashMap<Registry, Fit>) -> Self {
-        let (later, hints, failed) = Default::default();
-        let (summary, started) = (Summary::new(tone.dry), Instant::now());
-        Self { shown, tone, targets, summary, later, hints, failed, started }
+    /// Of a run that began at `started`.
+    pub(crate) fn new(
+        shown: ShownArguments,
+        tone: Tone,
+        targets: &'a HashMap<Registry, Fit>,
+        started: Instant,
+    ) -> Self {
+        let (later, archives, hints, failed) = Default::default();
+        let (summary, elsewhere) = (Summary::new(tone.dry), false);
+        Self { shown, tone, targets, summary, later, archives, elsewhere, hints, failed, started }
     }
 
-    /// Whether archives get their names: images are in them, and the run came to its end.
-    pub(crate) fn is_to_be_finished(&self) -> bool {
-        !self.tone.dry && self.summary.has_arrived()
+    /// The archives that are to be finished: those that images are in, if the run came to its end.
+    pub(crate) fn archives(&self) -> HashSet<PathBuf> {
+        match self.tone.dry || self.summary.is_left() {
+            true => HashSet::new(),
+            false => self.archives.clone(),
+        }
     }
 
     /// An image is done.
     pub(crate) fn image(&mut self, pair: &Pair, outcome: &Outcome) {
         self.summary.add(outcome);
+        if is_there(outcome) {
+            match pair.target.archive() {
+                Some(path) => self.archives.extend([path.to_owned()]),
+                None => self.elsewhere = true,
+            }
+        }
         let hint = self.hint(pair, outcome);
         let commands = self.commands(pair, outcome);
         match self.shown.output {
@@ -108,9 +128,22 @@ impl<'a> Reporter<'a> {
         fit.and_then(|fit| exit::before_push(error, fit.profile)).or_else(|| exit::hint(error, registry))
     }
 
-    /// The run is over; `fetched` bytes of blobs came from sources, and `left` tells why images are left.
-    pub(crate) fn end(mut self, fetched: u64, left: impl FnOnce(Duration) -> String) -> Exit {
+    /// The run is over; `fetched` bytes of blobs came from sources, `unfinished` is why archives did not get their names,
+    /// and `left` tells why images are left.
+    pub(crate) fn end(
+        mut self,
+        fetched: u64,
+        unfinished: Vec<Error>,
+        left: impl FnOnce(Duration) -> String,
+    ) -> Exit {
         let elapsed = self.started.elapsed();
+        if !unfinished.is_empty() {
+            let all = !self.elsewhere && unfinished.len() >= self.archives.len();
+            self.summary.lacks_archives(all);
+        }
+        if !unfinished.is_empty() || self.summary.is_left() {
+            self.later.clear();
+        }
         let exit = self.summary.exit();
         match self.shown.output {
             Output::Json => {
@@ -126,6 +159,9 @@ impl<'a> Reporter<'a> {
                 self.later.iter().for_each(|command| say::line(&format!("  {command}")));
             }
         }
+        for error in unfinished {
+            exit::tell(&error.into(), None);
+        }
         if exit == Exit::Stopped {
             self.hints.push(left(elapsed));
         }
@@ -133,5 +169,14 @@ impl<'a> Reporter<'a> {
             say::hint(&hint);
         }
         exit
+    }
+}
+
+/// Whether the image itself is at its target.
+fn is_there(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Copied { .. } | Outcome::Unchanged { .. } => true,
+        Outcome::Failed { arrived, .. } => arrived.is_some(),
+        Outcome::Stopped => false,
     }
 }

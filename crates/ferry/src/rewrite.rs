@@ -2,14 +2,15 @@
 
 mod find;
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use ferry_oci::ImageReference;
 
 use crate::exit::Exit;
-use crate::settings::Rewrite;
+use crate::settings::{Rewrite, tagged};
 use find::Found;
 
 /// What Istio fills in by itself.
@@ -19,6 +20,7 @@ const FILLED_IN: &str = "auto";
 pub(crate) fn rewrite(settings: &Rewrite) -> anyhow::Result<Exit> {
     let mut printed = String::new();
     let mut images: Vec<String> = Vec::new();
+    let mut taken = Taken::new();
     for path in &settings.files {
         let (name, text) = read(path)?;
         let found = find::find(&text).map_err(|error| not_yaml(&name, &error))?;
@@ -30,7 +32,7 @@ pub(crate) fn rewrite(settings: &Rewrite) -> anyhow::Result<Exit> {
                 }
             }
         } else {
-            append(&mut printed, &replaced(&name, &text, found, settings)?);
+            append(&mut printed, &replaced((&name, &text), found, settings, &mut taken)?);
         }
     }
     printed += &images.join("\n");
@@ -70,17 +72,27 @@ fn is_fixed(name: &str, found: &Found) -> bool {
     !found.image.contains('$') && found.image != FILLED_IN
 }
 
+/// Images by the new names that they have got.
+type Taken = HashMap<ImageReference, ImageReference>;
+
 fn replaced(
-    name: &str,
-    text: &str,
+    (name, text): (&str, &str),
     found: impl Iterator<Item = Found>,
     settings: &Rewrite,
+    taken: &mut Taken,
 ) -> anyhow::Result<String> {
     let (mut new, mut copied) = (String::with_capacity(text.len()), 0);
     for found in found {
         let place = || format!("{name}:{}:{}", found.line, found.column);
         let image: ImageReference = found.image.parse().with_context(place)?;
         let Some(renamed) = settings.renamed(&image).with_context(place)? else { continue };
+        let image = tagged(image);
+        // A copy refuses them as well, but may not have been asked for both.
+        if let Some(other) = taken.insert(renamed.clone(), image.clone())
+            && other != image
+        {
+            bail!("{}: {other} and {image} would both become {renamed}", place());
+        }
         new += &text[copied..found.bytes.start];
         new += &quoted(&renamed.to_string(), found.quote);
         copied = found.bytes.end;

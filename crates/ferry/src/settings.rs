@@ -12,8 +12,8 @@ mod sides;
 mod wish;
 
 pub(crate) use archives::Archives;
-pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir};
+pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir, refuse_collisions};
 pub(crate) use looking::{Delete, Inspect, Tags, log_in, registry};
-pub(crate) use rewrite::Rewrite;
+pub(crate) use rewrite::{Rewrite, tagged};
 pub(crate) use serve::{Serve, Task, Upkeep};
 pub(crate) use wish::Wish;

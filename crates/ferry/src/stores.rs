@@ -1,4 +1,5 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -6,7 +7,7 @@ use ferry_layout::{ArchiveOptions, ImageEntry, Layout};
 use ferry_oci::{Digest, Name, Reference, Registry, artifact_tag, is_fallback_tag};
 use ferry_policy::naming;
 use ferry_registry::{Client, ClientOptions, Lane, Quota};
-use ferry_store::{MemoryStore, PageRequest, Repository, RepositoryMut, Scope, Side, Store};
+use ferry_store::{Error, Kind, MemoryStore, PageRequest, Repository, RepositoryMut, Scope, Side, Store};
 use ferry_transfer::{Job, Mirror, Mirrors, Place};
 
 use crate::Environment;
@@ -40,6 +41,11 @@ struct Writing {
     archives: Archives,
     /// Nothing is written after all.
     dry: bool,
+}
+
+/// What names a layout: two paths with the same are the same place.
+fn layout_id(path: &Path) -> std::io::Result<Arc<str>> {
+    Ok(format!("oci:{}", std::path::absolute(path)?.display()).into())
 }
 
 /// Connections to one registry beside those that content is fetched over.
@@ -239,8 +245,7 @@ impl Stores {
 
     /// A layout, opened once, and what names it.
     fn layout(&mut self, image: &LayoutImage, role: Role) -> anyhow::Result<(Arc<str>, Layout)> {
-        let absolute = std::path::absolute(&image.path).context("the current directory is gone")?;
-        let id: Arc<str> = format!("oci:{}", absolute.display()).into();
+        let id = layout_id(&image.path).context("the current directory is gone")?;
         let key = (Arc::clone(&id), role);
         if let Some(layout) = self.layouts.get(&key) {
             return Ok((id, layout.clone()));
@@ -269,12 +274,23 @@ impl Stores {
         })
     }
 
-    /// Gives the archives that were written their names.
-    pub(crate) fn finish(&self) -> ferry_store::Result<()> {
-        let written = self.layouts.iter().filter(|((_, role), _)| *role == Role::Target);
-        tokio::task::block_in_place(|| {
-            written.map(|(_, layout)| layout.finish()).try_for_each(|end| end.map(drop))
-        })
+    /// Gives these archives that were written their names. What fails does not hold up the others.
+    pub(crate) fn finish(&self, archives: &HashSet<PathBuf>) -> Vec<Error> {
+        let ids: HashSet<Arc<str>> = archives.iter().filter_map(|path| layout_id(path).ok()).collect();
+        let written = self.layouts.iter().filter(|((id, role), _)| *role == Role::Target && ids.contains(id));
+        let failed = |(id, layout): (&Arc<str>, &Layout)| {
+            let finished = match layout.images() {
+                // Not under a name where nobody finds anything in it.
+                Ok(images) if images.is_empty() => {
+                    let detail = "no image is entered in it; give the image a tag";
+                    Err(Error::new(Kind::Incomplete, "finish archive", id, detail))
+                }
+                Ok(_) => layout.finish(),
+                Err(error) => Err(error),
+            };
+            finished.err().map(|error| error.on(Side::Target))
+        };
+        tokio::task::block_in_place(|| written.filter_map(|((id, _), layout)| failed((id, layout))).collect())
     }
 
     fn registry(&self, registry: &Registry, side: Side) -> ferry_store::Result<Arc<dyn Store>> {

@@ -246,7 +246,7 @@ fn mirror(text: &str) -> anyhow::Result<MirrorOf> {
 }
 
 /// Two images cannot arrive under one name.
-fn refuse_collisions(pairs: &[Pair]) -> anyhow::Result<()> {
+pub(crate) fn refuse_collisions(pairs: &[Pair]) -> anyhow::Result<()> {
     let mut taken: HashMap<String, &Pair> = HashMap::new();
     for pair in pairs.iter().filter(|pair| pair.target.tag().is_some()) {
         if let Some(other) = taken.insert(pair.target.to_string(), pair)

@@ -65,7 +65,7 @@ impl Rewrite {
 }
 
 /// The image with the tag that it means.
-fn tagged(image: ImageReference) -> ImageReference {
+pub(crate) fn tagged(image: ImageReference) -> ImageReference {
     let tag = match (&image.tag, image.digest) {
         (None, None) => Some(ferry_oci::Tag::latest()),
         _ => image.tag.clone(),

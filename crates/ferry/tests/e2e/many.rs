@@ -152,3 +152,67 @@ async fn platforms_are_chosen() {
     assert_eq!(sparse.code, Some(4));
     assert!(sparse.out.contains("use rewrite"), "{}", sparse.out);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layouts_named_alone_clash_before_anything_moves() {
+    let ferry = Ferry::new();
+    let (from, to) = (ferry.serve(&ferry.path("from"), 0).await, ferry.serve(&ferry.path("to"), 0).await);
+    let images = [named("a", "v1", 4), named("b", "v1", 5)];
+    push(&images, &from.host()).await;
+    for name in ["a", "b"] {
+        let (source, layout) = (format!("{}/{name}:v1", from.host()), format!("oci:{name}:v1"));
+        ferry.run(&["copy", &source, &layout]).await.ok();
+    }
+    let target = format!("{}/x", to.host());
+    let list = format!("oci:a {target}\noci:b {target}\n");
+    let ran = fed(&ferry, &["copy", "--from-file", "-"], &list).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.err.contains("would both become"), "{}", ran.err);
+    let listed = remote(&to.host()).repositories("", Default::default()).await.unwrap();
+    assert!(listed.items.is_empty(), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_does_not_list_its_tags_ends_the_run_before_anything_moves() {
+    let ferry = Ferry::new();
+    let (from, to) = (ferry.serve(&ferry.path("from"), 0).await, ferry.serve(&ferry.path("to"), 0).await);
+    push(&[named("a", "v1", 4)], &from.host()).await;
+    let [there, missing] = ["a", "missing"].map(|name| format!("{}/{name}", from.host()));
+    let ran = ferry.run(&["copy", "--all-tags", "--to", &to.host(), &there, &missing]).await;
+    assert_eq!(ran.code, Some(4), "what was typed may be right: {ran:?}");
+    assert!(ran.err.contains(&missing) && ran.err.contains("check the name"), "{}", ran.err);
+    let listed = remote(&to.host()).repositories("", Default::default()).await.unwrap();
+    assert!(listed.items.is_empty(), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_get_their_names_if_images_are_in_them() {
+    let ferry = Ferry::new();
+    let from = ferry.serve(&ferry.path("from"), 0).await;
+    push(&[named("a", "v1", 4)], &from.host()).await;
+    let host = from.host();
+    let list = format!("{host}/a:v1 oci-archive:a.tar\n{host}/missing:v1 oci-archive:b.tar\n");
+    let ran = fed(&ferry, &["copy", "--from-file", "-"], &list).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ferry.path("a.tar").exists(), "{ran:?}");
+    assert!(!ferry.path("b.tar").exists(), "an archive of nothing is none");
+
+    // All is there, and yet it is not what docker load reads.
+    let ran = ferry.run(&["copy", &format!("{host}/a:v1"), "docker-archive:a.tar"]).await.ok();
+    assert!(ran.out.contains("1 unchanged"), "{}", ran.out);
+    let archive = std::fs::read(ferry.path("a.tar")).unwrap();
+    assert!(archive.windows(13).any(|bytes| bytes == b"manifest.json"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_not_told_for_an_archive_that_is_not_finished() {
+    let ferry = Ferry::new();
+    let from = ferry.serve(&ferry.path("from"), 0).await;
+    push(&[named("a", "v1", 4)], &from.host()).await;
+    let source = format!("{}/a:v1", from.host());
+    let arguments = ["copy", "--commands", "podman", &source, "oci-archive:a.tar"];
+    let dry = ferry.run(&[&arguments[..], &["--dry-run"]].concat()).await.ok();
+    assert!(!dry.out.contains("podman load") && !ferry.path("a.tar").exists(), "{}", dry.out);
+    let ran = ferry.run(&arguments).await.ok();
+    assert!(ran.out.contains("podman load -i a.tar") && ferry.path("a.tar").exists(), "{}", ran.out);
+}

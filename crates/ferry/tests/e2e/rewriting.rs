@@ -93,3 +93,17 @@ async fn mistakes_print_nothing() {
         assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_images_do_not_become_one() {
+    let ferry = Ferry::new();
+    let basename = ["rewrite", "--to", "localhost:5000", "--naming", "basename"];
+    std::fs::write(ferry.path("one.yaml"), "image: quay.io/a/app\n---\nimage: quay.io/a/app:latest\n")
+        .unwrap();
+    std::fs::write(ferry.path("other.yaml"), "image: quay.io/b/app\n").unwrap();
+    ferry.run(&[&basename[..], &["one.yaml"]].concat()).await.ok();
+    let ran = ferry.run(&[&basename[..], &["one.yaml", "other.yaml"]].concat()).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
+    let says = "other.yaml:1:8: quay.io/a/app:latest and quay.io/b/app:latest would both become";
+    assert!(ran.err.contains(says), "{}", ran.err);
+}
