@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::bail;
 use ferry_oci::Registry;
 use ferry_storage::{FileHints, FileStaging, StagingOptions};
-use ferry_store::{Hints, Staging};
-use ferry_transfer::{Copier, Figures, Options, Outcome, Survey};
+use ferry_store::{Hints, Side, Staging};
+use ferry_transfer::{Copier, Figures, Job, Options, Outcome, Survey};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,12 +35,10 @@ pub(crate) async fn copy(
     let kept = Kept::open(&settings).await?;
     let wanted = settings.pairs(&expand(&settings, &mut stores).await?)?;
     let mut reporter = Reporter::new(settings.shown.clone(), tone, &wanted.targets);
-    let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
-    for pair in wanted.pairs {
-        let (pair, job) = stores.job(pair).await?;
-        pairs.push(pair);
-        jobs.push(job);
-    }
+    let (pairs, jobs) = match jobs(&mut stores, wanted.pairs).await {
+        Err(error) if exit::may_pass(&error) => return Ok(exit::failed(&error)),
+        found => found?,
+    };
     let options = Options {
         images: (2 * settings.jobs).min(MOST_IMAGES),
         jobs: settings.jobs,
@@ -69,14 +67,29 @@ pub(crate) async fn copy(
         watch.abort();
     }
     progress.end().await;
-    let finished = if reporter.has_something_new() { stores.finish() } else { Ok(()) };
+    let finished = if reporter.has_what_to_finish() { stores.finish() } else { Ok(()) };
+    if finished.is_err() {
+        reporter.no_archive();
+    }
     let budget = settings.budget;
     let exit =
         reporter.end(copier.fetched(), |elapsed| left(budget.filter(|budget| elapsed + RESERVE >= *budget)));
     match finished {
         Ok(()) => Ok(exit),
-        Err(error) => exit::of_asking(Err(error.into()), None),
+        Err(error) => Ok(exit::failed(&error.on(Side::Target).into())),
     }
+}
+
+/// What is to be done for each pair.
+async fn jobs(stores: &mut Stores, wanted: Vec<Pair>) -> anyhow::Result<(Vec<Pair>, Vec<Job>)> {
+    stores.open_sources(&wanted)?;
+    let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
+    for pair in wanted {
+        let (pair, job) = stores.job(pair).await?;
+        pairs.push(pair);
+        jobs.push(job);
+    }
+    Ok((pairs, jobs))
 }
 
 /// What would become of an image, told in the words of what became of one.

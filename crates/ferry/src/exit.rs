@@ -15,6 +15,9 @@ use crate::say;
 /// What looking for an account is called; its errors say all there is to say.
 const LOGIN: &str = "look up the login of";
 
+/// What stores call reading a blob.
+const READ_BLOB: &str = "read blob";
+
 /// What the transfer core calls changing an image for a target.
 const REWRITE: &str = "rewrite manifest";
 
@@ -53,11 +56,26 @@ impl From<Exit> for ExitCode {
 
 /// Prints an error that kept a run from beginning.
 pub(crate) fn explain(error: &anyhow::Error) -> Exit {
+    tell(error, None);
+    Exit::Usage
+}
+
+/// Prints an error that is nobody's mistake.
+pub(crate) fn failed(error: &anyhow::Error) -> Exit {
+    tell(error, None);
+    Exit::AllFailed
+}
+
+/// Whether the same command may succeed later.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| error.kind() == Kind::Unavailable)
+}
+
+fn tell(error: &anyhow::Error, registry: Option<&Registry>) {
     note!("ferry: {}", chain(error));
-    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, None)) {
+    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, registry)) {
         say::hint(&hint);
     }
-    Exit::Usage
 }
 
 /// What became of a question to one registry: that it was not answered is no wrong usage.
@@ -67,10 +85,7 @@ pub(crate) fn of_asking(result: anyhow::Result<Exit>, registry: Option<&Registry
         Err(error) if error.is::<Error>() && registry.is_some() => error,
         other => return other,
     };
-    note!("ferry: {}", chain(&error));
-    if let Some(hint) = error.downcast_ref::<Error>().and_then(|error| hint(error, registry)) {
-        say::hint(&hint);
-    }
+    tell(&error, registry);
     Ok(Exit::AllFailed)
 }
 
@@ -111,6 +126,8 @@ pub(crate) fn hint(error: &Error, registry: Option<&Registry>) -> Option<String>
                 "the account used for {registry} may not write there, or the repository has to be created first"
             )
         }
+        // The image was found; a part of it is missing.
+        (Kind::NotFound, _) if error.operation() == READ_BLOB => return None,
         (Kind::NotFound, _) if side == Some(Side::Source) => {
             "check the name and the tag of the source".to_owned()
         }

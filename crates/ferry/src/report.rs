@@ -15,6 +15,10 @@ pub(crate) struct Summary {
     figures: Figures,
     /// Nothing is done.
     dry: bool,
+    /// Images of which only what belongs to them is missing.
+    bare: usize,
+    /// Archives could not be finished.
+    unfinished: bool,
 }
 
 /// The line about one image, to which nothing is done if `dry`.
@@ -47,9 +51,14 @@ impl Summary {
         Self { dry, ..Self::default() }
     }
 
-    /// Whether images are new at their targets, and none is left.
-    pub(crate) fn has_something_new(&self) -> bool {
-        self.images.left == 0 && self.images.copied > 0
+    /// Whether images are at their targets, and none is left.
+    pub(crate) fn has_what_to_finish(&self) -> bool {
+        self.images.left == 0 && self.images.copied + self.images.unchanged + self.bare > 0
+    }
+
+    /// The archives could not be finished.
+    pub(crate) fn no_archive(&mut self) {
+        self.unfinished = true;
     }
 
     pub(crate) fn add(&mut self, outcome: &Outcome) {
@@ -58,8 +67,9 @@ impl Summary {
                 self.images.copied += 1;
                 *figures
             }
-            Outcome::Failed { figures, .. } => {
+            Outcome::Failed { figures, arrived, .. } => {
                 self.images.failed += 1;
+                self.bare += usize::from(arrived.is_some());
                 *figures
             }
             Outcome::Unchanged { .. } => {
@@ -83,6 +93,7 @@ impl Summary {
     pub(crate) fn exit(&self) -> Exit {
         let Images { copied, unchanged, failed, left } = self.images;
         match (left, failed, copied + unchanged) {
+            _ if self.unfinished => Exit::AllFailed,
             (1.., ..) => Exit::Stopped,
             (0, 0, _) => Exit::Done,
             (0, _, 0) => Exit::AllFailed,

@@ -48,9 +48,15 @@ impl<'a> Reporter<'a> {
         Self { shown, tone, targets, summary, later, hints, failed, started }
     }
 
-    /// Whether images are new at their targets, and the run came to its end.
-    pub(crate) fn has_something_new(&self) -> bool {
-        !self.tone.dry && self.summary.has_something_new()
+    /// Whether images are at their targets, and the run came to its end.
+    pub(crate) fn has_what_to_finish(&self) -> bool {
+        !self.tone.dry && self.summary.has_what_to_finish()
+    }
+
+    /// The archives could not be finished.
+    pub(crate) fn no_archive(&mut self) {
+        self.later.clear();
+        self.summary.no_archive();
     }
 
     /// An image is done.

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use ferry_layout::{ArchiveOptions, Layout};
 use ferry_oci::Digest;
 use ferry_store::{Scope, Store};
+use ferry_testkit::fake::FakeRegistry;
 use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, NamedImage, image_set};
 use ferry_testkit::link::{Link, LinkOptions};
 use rand::Rng;
 
 use crate::archives::files;
-use crate::harness::{Ferry, Served, check, push, signal};
+use crate::artifacts::artifact;
+use crate::harness::{Ferry, Served, check, push, signal, writer};
 use crate::kill::{IMAGES, OVERHEAD, content, dice, finished, staged, until_moved};
 
 const ROUNDS: usize = 8;
@@ -217,6 +219,31 @@ async fn failures_leave_what_is_good() {
     import_and_check(&ferry, "out/all.tar", &images, &inside, "in/").await;
 }
 
+/// An image that came without its signature is in the archive all the same, and the run says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_its_signature_is_kept() {
+    let ferry = Ferry::new();
+    let (registry, inside) =
+        (FakeRegistry::start().await.unwrap(), ferry.serve(&ferry.path("inside"), 0).await);
+    let images = named(large(100_000));
+    let store = registry.store() as std::sync::Arc<dyn Store>;
+    let repository = writer(&*store, &images[0].repository);
+    images[0].image.push_to(&*repository, Some(&images[0].tag)).await.unwrap();
+    let signature = artifact(&images[0].image.root, "a signature");
+    signature.push_to(&*repository, None).await.unwrap();
+    repository.delete_blob(&Digest::sha256(b"a signature")).await.unwrap();
+    let from = format!("{}/team/app:v1", registry.host().unwrap());
+    let to = "oci-archive:all.tar:quay.io/team/app:v1";
+    let ran = ferry.run(&["copy", &from, to]).await;
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.out.contains("the image is there"), "{ran:?}");
+    import_and_check(&ferry, "all.tar", &images, &inside, "in/").await;
+
+    signature.push_to(&*repository, None).await.unwrap();
+    let again = ferry.run(&["copy", &from, to]).await.ok();
+    assert!(again.out.contains("1 image: 1 copied"), "{}", again.out);
+}
+
 /// Full disks.
 mod small_disks {
     use super::*;
@@ -233,6 +260,13 @@ mod small_disks {
         rm filler
         "$2" copy "$3/team/app:v1" oci-archive:all.tar:quay.io/team/app:v1
         ls -A; cp all.tar "$HOME/after.tar"
+
+        # There is room for what is new, but not for what was there beside it.
+        code=0; "$2" copy --commands podman "$3/more:v1" docker-archive:all.tar:quay.io/more:v1 || code=$?
+        echo "exit $code"; cmp all.tar "$HOME/after.tar" && echo "as it was"
+        mount -o remount,size=64m "$1"
+        "$2" copy --commands podman "$3/more:v1" docker-archive:all.tar:quay.io/more:v1
+        ls -A; cp all.tar "$HOME/last.tar"
     "#;
 
     #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +276,8 @@ mod small_disks {
             (ferry.serve(&ferry.path("outside"), 0).await, ferry.serve(&ferry.path("inside"), 0).await);
         let [app] = named(large(12 << 20));
         let [small] = named(large(3000));
-        let images = [app, NamedImage { repository: "small".parse().unwrap(), ..small }];
+        let more = NamedImage { repository: "more".parse().unwrap(), ..named(large(7 << 20))[0].clone() };
+        let images = [app, NamedImage { repository: "small".parse().unwrap(), ..small }, more];
         push(&images, &outside.host()).await;
         fs::create_dir(ferry.path("disk")).unwrap();
         let mut command = tokio::process::Command::new("unshare");
@@ -253,9 +288,16 @@ mod small_disks {
         let complained = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{said}\n{complained}");
         assert!(said.contains("exit 4\nas before\n"), "{said}\n{complained}");
-        assert!(said.contains("no space left"), "{said}\n{complained}");
+        assert!(said.contains("No space left"), "{said}\n{complained}");
         assert!(complained.contains("the target has no space left"), "{complained}");
-        assert!(said.ends_with("\nall.tar\n"), "no part file is left: {said}");
-        import_and_check(&ferry, "after.tar", &images, &inside, "in/").await;
+        assert!(complained.contains("finish archive all.tar: No space left"), "{complained}");
+        let (before, after) = said.split_once("exit 4\nas it was\n").expect(&said);
+        assert!(before.contains("\nall.tar\n"), "no part file is left: {said}");
+        assert!(!before.contains("podman load"), "there is nothing to load: {said}");
+        let again = "1 image: 1 copied; 0 blobs sent (0 B), 3 already there, 0 B fetched";
+        assert!(after.contains(again), "nothing is fetched again: {said}");
+        assert!(after.ends_with("  podman load -i all.tar\nall.tar\n"), "{said}");
+        import_and_check(&ferry, "after.tar", &images[..2], &inside, "in/").await;
+        import_and_check(&ferry, "last.tar", &images, &inside, "last/").await;
     }
 }

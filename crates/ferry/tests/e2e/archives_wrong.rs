@@ -30,7 +30,7 @@ async fn places_that_take_no_archive() {
     for (to, words) in [
         ("absent/all.tar", "there is no directory absent; make it first"),
         ("out", "it is not a file"),
-        ("list.txt", "it is no archive"),
+        ("list.txt", "it is no tar file"),
     ] {
         fs::write(gap.ferry.path("list.txt"), "precious").unwrap();
         for form in ["oci-archive", "docker-archive"] {

@@ -25,6 +25,7 @@ mod peers;
 mod peers_accounts;
 mod peers_archives;
 mod peers_artifacts;
+mod peers_containerd;
 mod peers_docker;
 mod people;
 mod profiles;

@@ -1,10 +1,10 @@
-//! Archives and directories between ferry and skopeo, podman, umoci and containerd.
+//! Archives and directories between ferry and skopeo, podman and umoci.
 
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use ferry_oci::{Content, Digest, Manifest};
 use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, NamedImage};
-use ferry_testkit::peers::{self, Engine};
+use ferry_testkit::peers;
 use tokio::process::Command;
 
 use crate::harness::{Ferry, Ran, Served, check, push};
@@ -24,14 +24,14 @@ fn single(seed: u64) -> Image {
 }
 
 /// A user of ferry, a registry, and images in it.
-struct Scene {
-    ferry: Ferry,
-    outside: Served,
-    images: [NamedImage; 3],
+pub struct Scene {
+    pub ferry: Ferry,
+    pub outside: Served,
+    pub images: [NamedImage; 3],
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let ferry = Ferry::new();
         let outside = ferry.serve(&ferry.path("outside"), 0).await;
         let of = |repository: &str, tag: &str, image| NamedImage {
@@ -57,7 +57,7 @@ impl Scene {
     }
 
     /// Writes all images under names at quay.io.
-    async fn write(&self, target: &str, more: &[&str]) -> Ran {
+    pub async fn write(&self, target: &str, more: &[&str]) -> Ran {
         let line = |named: &NamedImage| {
             let NamedImage { repository, tag, .. } = named;
             format!("{}/{repository}:{tag} {target}:quay.io/{repository}:{tag}\n", self.outside.host())
@@ -89,7 +89,7 @@ impl Scene {
     }
 
     /// The images below another prefix, as the inside has them.
-    async fn arrived(&self, inside: &Served, prefix: &str) {
+    pub async fn arrived(&self, inside: &Served, prefix: &str) {
         check(&self.images, &inside.host(), prefix).await;
     }
 }
@@ -106,7 +106,8 @@ fn id(image: &Image) -> Digest {
     }
 }
 
-fn commands(printed: &str) -> String {
+/// The commands that ferry printed.
+pub fn commands(printed: &str) -> String {
     let lines: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     assert!(!lines.is_empty(), "{printed}");
     lines.join("\n")
@@ -120,13 +121,16 @@ async fn skopeo_finds_every_image_of_ferry() {
     for named in &scene.images {
         let (tag, repository) = (&named.tag, &named.repository);
         let written = format!("oci-archive:{}:{tag}", scene.path("all.tar"));
-        let raw = scene.skopeo(&["inspect", "--raw", &written]).await;
-        assert_eq!(raw, named.image.root.bytes()[..], "{repository}");
+        // In a layout it does not look at Docker's media types.
+        if repository.as_str() != "team/list" {
+            let raw = scene.skopeo(&["inspect", "--raw", &written]).await;
+            assert_eq!(raw, named.image.root.bytes()[..], "{repository}");
+        }
         let saved = format!("docker-archive:{}:quay.io/{repository}:{tag}", scene.path("docker.tar"));
         let config = scene.skopeo(&["inspect", "--raw", "--config", &saved]).await;
         assert_eq!(Digest::sha256(&config), id(&named.image), "{repository}");
     }
-    for named in &scene.images {
+    for named in [&scene.images[0], &scene.images[2]] {
         let NamedImage { repository, tag, .. } = named;
         let from = format!("{}/{repository}:{tag}", scene.outside.host());
         scene.ferry.run(&["copy", &from, "oci:layout"]).await.ok();
@@ -164,17 +168,21 @@ async fn ferry_finds_every_image_of_skopeo() {
 async fn podman_loads_by_the_printed_commands() {
     let scene = Scene::new().await;
     let sparse = ["--platform", "amd64", "--platform-mode", "sparse", "--commands", "podman"];
-    for target in ["docker-archive:docker.tar", "oci-archive:oci.tar"] {
-        let ran = scene.write(target, &sparse).await;
-        scene.shell(&commands(&ran.out)).await;
-        let listed =
-            scene.shell("podman images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'").await;
-        for NamedImage { repository, tag, image } in &scene.images {
-            let line = format!("quay.io/{repository}:{tag} {}", id(image));
-            assert!(listed.lines().any(|found| found == line), "{target}: {line}\n{listed}");
-        }
-        scene.shell("podman rmi --all --force").await;
+    let ran = scene.write("docker-archive:docker.tar", &sparse).await;
+    scene.shell(&commands(&ran.out)).await;
+    let format = "podman images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'";
+    let listed = scene.shell(format).await;
+    for NamedImage { repository, tag, image } in &scene.images {
+        let line = format!("quay.io/{repository}:{tag} {}", id(image));
+        assert!(listed.lines().any(|found| found == line), "{line}\n{listed}");
     }
+    // It loads a layout only if that holds one image.
+    scene.shell("podman rmi --all --force").await;
+    let from = format!("{}/one:v3", scene.outside.host());
+    scene.ferry.run(&["copy", &from, "oci-archive:one.tar:quay.io/one:v3"]).await.ok();
+    scene.shell("podman load -i one.tar").await;
+    let listed = scene.shell(format).await;
+    assert_eq!(listed.trim_end(), format!("quay.io/one:v3 {}", id(&scene.images[2].image)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,39 +238,8 @@ async fn umoci_and_ferry_change_one_layout() {
     let script =
         "mkdir all\ntar -C all -xf all.tar\numoci ls --layout all\ntar -C all -cf packed.tar $(ls all)";
     let listed = scene.shell(script).await;
-    assert_eq!(listed.lines().collect::<Vec<_>>(), ["v1", "v2", "v3"]);
+    assert_eq!(listed.lines().collect::<BTreeSet<_>>(), ["v1", "v2", "v3"].into());
     let to = format!("{}/packed", inside.host());
     scene.ferry.run(&["copy", "--to", &to, "oci-archive:packed.tar"]).await.ok();
     scene.arrived(&inside, "packed/").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn containerd_imports_and_exports() {
-    let scene = Scene::new().await;
-    let inside = scene.ferry.serve(&scene.ferry.path("inside"), 0).await;
-    for target in ["oci-archive:oci.tar", "docker-archive:docker.tar"] {
-        let engine = Engine::containerd().await.unwrap();
-        let ctr = async |script: &str| {
-            let script = format!("cd {}\n{script}", scene.ferry.home.path().display());
-            let output = engine.shell(&script).await.unwrap();
-            let said = String::from_utf8(output.stdout).unwrap();
-            assert!(output.status.success(), "{script}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
-            said
-        };
-        let ran = scene.write(target, &["--commands", "ctr"]).await;
-        ctr(&commands(&ran.out)).await;
-        let listed = ctr("ctr -n k8s.io images ls").await;
-        for NamedImage { repository, tag, image } in &scene.images {
-            let line = format!("quay.io/{repository}:{tag} ");
-            let found = listed.lines().find(|found| found.starts_with(&line)).expect(&listed);
-            assert!(found.contains(&image.root.digest().to_string()), "{target}: {listed}");
-        }
-        let all = "quay.io/team/app:v1 quay.io/team/list:v2 quay.io/one:v3";
-        ctr(&format!("ctr -n k8s.io images export --all-platforms exported.tar {all}")).await;
-        let to = format!("{}/{}", inside.host(), target.split(':').next().unwrap());
-        let ran = scene.ferry.run(&["copy", "--to", &to, "oci-archive:exported.tar"]).await.ok();
-        assert!(ran.out.contains("3 images: 3 copied"), "{}", ran.out);
-        scene.arrived(&inside, &format!("{}/", target.split(':').next().unwrap())).await;
-        std::fs::remove_file(Path::new(&scene.path("exported.tar"))).unwrap();
-    }
 }

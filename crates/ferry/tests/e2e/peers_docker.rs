@@ -7,6 +7,7 @@ use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, NamedImage};
 use ferry_testkit::peers::{DockerRegistry, Engine};
 
 use crate::harness::{Ferry, push};
+use crate::peers_archives::commands;
 
 fn single(seed: u64) -> Image {
     ImageBuilder::new(MediaTypes::Oci)
@@ -61,13 +62,6 @@ async fn names(engine: &Engine) -> BTreeMap<String, String> {
         (name.to_owned(), id.to_owned())
     };
     docker(engine, format).await.lines().map(pair).collect()
-}
-
-/// The commands that ferry printed.
-fn commands(printed: &str) -> String {
-    let lines: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-    assert!(!lines.is_empty(), "{printed}");
-    lines.join("\n")
 }
 
 fn expected(names: &[(&str, &Image)]) -> BTreeMap<String, String> {
@@ -132,8 +126,7 @@ async fn an_incremental_archive_is_loaded_after_the_full_one() {
     let home = ferry.home.path().display();
     docker(&engine, &format!("cd {home}\ndocker load -i full.tar")).await;
     let load = engine.shell(&format!("cd {home}\ndocker load -i step.tar")).await.unwrap();
-    println!("{load:?}");
-    assert!(load.status.success());
+    assert!(load.status.success(), "{load:?}");
     assert_eq!(names(&engine).await, expected(&[("quay.io/app:v1", &old), ("quay.io/app:v2", &new)]));
 }
 
