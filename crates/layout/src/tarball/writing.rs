@@ -87,6 +87,16 @@ impl Writing {
         if self.lock().finished {
             return Ok(false);
         }
+        self.complete().map_err(|error| match (error.kind(), &self.base) {
+            (Kind::Full, Some(_)) => {
+                let detail = "no space left; until it is whole, the old file and the new one need room beside each other";
+                Error::new(Kind::Full, "finish archive", self.path.display(), detail)
+            }
+            _ => error,
+        })
+    }
+
+    fn complete(&self) -> Result<bool> {
         let saved = self.saved()?;
         let reached = self.reached()?;
         self.name_except(&reached.except);
