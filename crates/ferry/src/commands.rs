@@ -38,8 +38,9 @@ fn load(tool: Tool, archive: &LayoutImage) -> Option<String> {
     let file = quoted(&archive.path.to_string_lossy());
     match (tool, archive.form) {
         (Tool::Docker, Form::DockerArchive) => Some(format!("docker load -i {file}")),
-        (_, Form::Directory) | (Tool::Docker | Tool::Crictl, _) => None,
-        (Tool::Podman, _) => Some(format!("podman load -i {file}")),
+        // podman load takes a layout only if it holds one image, which nobody knows here.
+        (_, Form::Directory) | (Tool::Docker | Tool::Podman, Form::OciArchive) | (Tool::Crictl, _) => None,
+        (Tool::Podman, Form::DockerArchive) => Some(format!("podman load -i {file}")),
         (Tool::Ctr, _) => Some(format!("ctr -n {NAMESPACE} images import {file}")),
         (Tool::Nerdctl, _) => Some(format!("nerdctl -n {NAMESPACE} load -i {file}")),
     }
@@ -197,8 +198,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            of(&[Tool::Docker, Tool::Podman], "alpine", "oci-archive:x.tar", false),
-            ["podman load -i x.tar"]
+            of(&ALL, "alpine", "oci-archive:x.tar", false),
+            ["ctr -n k8s.io images import x.tar", "nerdctl -n k8s.io load -i x.tar"]
         );
     }
 

@@ -46,7 +46,10 @@ pub(crate) async fn copy(
     };
     let wanted = settings.pairs(&wishes)?;
     let mut reporter = Reporter::new(settings.shown.clone(), tone, &wanted.targets, started);
-    let (pairs, jobs) = jobs(wanted.pairs, &mut stores).await?;
+    let (pairs, jobs) = match jobs(wanted.pairs, &mut stores).await {
+        Err(error) if exit::may_pass(&error) => return Ok(exit::failed(&error)),
+        found => found?,
+    };
     let options = Options {
         images: (2 * settings.jobs).min(MOST_IMAGES),
         jobs: settings.jobs,
@@ -80,6 +83,7 @@ pub(crate) async fn copy(
 
 /// The jobs that pairs mean, and the pairs with all tags filled in.
 async fn jobs(wanted: Vec<Pair>, stores: &mut Stores) -> anyhow::Result<(Vec<Pair>, Vec<Job>)> {
+    stores.open_sources(&wanted)?;
     let (mut pairs, mut jobs) = (Vec::new(), Vec::new());
     for pair in wanted {
         let (pair, job) = stores.job(pair).await?;

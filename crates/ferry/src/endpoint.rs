@@ -122,6 +122,22 @@ impl LayoutImage {
 }
 
 impl Endpoint {
+    /// Reads what stands for all images of a name; one in an archive means no tag then.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::from_str`].
+    pub(crate) fn parse_repository(text: &str) -> Result<Self, Malformed> {
+        let endpoint: Self = text.parse()?;
+        match &endpoint {
+            Self::Layout(LayoutImage { name: Some(_), tag: Some(tag), digest: None, .. })
+                if !text.ends_with(&format!(":{tag}")) =>
+            {
+                Ok(endpoint.with_tag(None))
+            }
+            _ => Ok(endpoint),
+        }
+    }
+
     /// The registry, if it is one.
     pub(crate) fn registry(&self) -> Option<&Registry> {
         match self {
@@ -274,6 +290,18 @@ mod tests {
         let named: Endpoint = "docker-archive:x.tar:quay.io/a/b:v1".parse().unwrap();
         assert_eq!(named.image_name().unwrap().to_string(), "quay.io/a/b:v1");
         assert_eq!("oci:dir:v1".parse::<Endpoint>().unwrap().image_name(), None);
+    }
+
+    #[test]
+    fn a_repository_in_an_archive_means_no_tag() {
+        let read = |text: &str| Endpoint::parse_repository(text).unwrap();
+        assert_eq!(read("oci-archive:x.tar:quay.io/a/b").tag(), None);
+        assert_eq!(read("quay.io/a/b").tag(), None);
+        for text in ["oci-archive:x.tar:quay.io/a/b:latest", "docker-archive:x.tar:quay.io/a/b:v1"] {
+            assert!(read(text).tag().is_some(), "{text}");
+        }
+        let digest = format!("oci-archive:x.tar:quay.io/a/b@sha256:{}", "0".repeat(64));
+        assert!(read(&digest).digest().is_some());
     }
 
     #[test]

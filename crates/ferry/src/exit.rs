@@ -15,11 +15,11 @@ use crate::say;
 /// What looking for an account is called; its errors say all there is to say.
 const LOGIN: &str = "look up the login of";
 
+/// What stores call reading a blob.
+const READ_BLOB: &str = "read blob";
+
 /// What the transfer core calls changing an image for a target.
 const REWRITE: &str = "rewrite manifest";
-
-/// What fetching a blob is called.
-const READ_BLOB: &str = "read blob";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,17 @@ impl From<Exit> for ExitCode {
 pub(crate) fn explain(error: &anyhow::Error) -> Exit {
     tell(error, None);
     Exit::Usage
+}
+
+/// Prints an error that is nobody's mistake.
+pub(crate) fn failed(error: &anyhow::Error) -> Exit {
+    tell(error, None);
+    Exit::AllFailed
+}
+
+/// Whether the same command may succeed later.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| error.kind() == Kind::Unavailable)
 }
 
 /// Prints an error, and what to do about it; `registry` is the registry on its side, if it is one.
@@ -116,7 +127,7 @@ pub(crate) fn hint(error: &Error, registry: Option<&Registry>) -> Option<String>
                 "the account used for {registry} may not write there, or the repository has to be created first"
             )
         }
-        // The image was found; that a blob of it is missing has nothing to do with its name.
+        // The image was found; a part of it is missing.
         (Kind::NotFound, _) if error.operation() == READ_BLOB => return None,
         (Kind::NotFound, _) if side == Some(Side::Source) => {
             "check the name and the tag of the source".to_owned()

@@ -25,8 +25,6 @@ pub(crate) struct Stores {
     writing: Option<Writing>,
     registries: HashMap<(Registry, Role), Arc<dyn Store>>,
     layouts: HashMap<(Arc<str>, Role), Layout>,
-    /// A layout has one repository, which needs no name.
-    layout_name: Name,
 }
 
 /// What a store is opened for: mirrors are only read from, and only layouts that are written to are created.
@@ -81,7 +79,7 @@ impl Stores {
 
     fn over(client: Arc<Client>, mirrors: Vec<MirrorOf>, writing: Option<Writing>) -> anyhow::Result<Self> {
         let (registries, layouts) = (HashMap::new(), HashMap::new());
-        Ok(Self { client, mirrors, writing, registries, layouts, layout_name: "layout".parse()? })
+        Ok(Self { client, mirrors, writing, registries, layouts })
     }
 
     /// The repository of an endpoint, to look at it.
@@ -97,7 +95,19 @@ impl Stores {
             Endpoint::Layout(_) => self.place(endpoint, Role::Source)?,
         };
         let writable = place.store.writable(&Scope::Hosted, &place.repository);
-        writable.with_context(|| format!("{endpoint}: it can only be read"))
+        writable.with_context(|| {
+            format!("{endpoint}: nothing is removed from an archive; copy what is to stay into a new one")
+        })
+    }
+
+    /// Opens the layouts that images come from, so that each can be read with the others beside it.
+    pub(crate) fn open_sources(&mut self, pairs: &[Pair]) -> anyhow::Result<()> {
+        for pair in pairs {
+            if let Endpoint::Layout(image) = &pair.source {
+                self.layout(image, Role::Source)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the registry at an end of a pair still allows.
@@ -224,7 +234,7 @@ impl Stores {
                 Ok(Place { id: image.registry.as_str().into(), store, repository: image.repository.clone() })
             }
             Endpoint::Layout(image) => {
-                let repository = self.layout_name.clone();
+                let repository = repository_of(image)?;
                 if role == Role::Target
                     && self.is_dry()
                     && image.form == Form::Directory
@@ -234,9 +244,19 @@ impl Stores {
                     return Ok(Place { id, store: Arc::new(MemoryStore::new()), repository });
                 }
                 let (id, layout) = self.layout(image, role)?;
+                let layout = match role {
+                    Role::Source => layout.backed_by(&self.sources_beside(&id)),
+                    Role::Target => layout,
+                };
                 Ok(Place { id, store: Arc::new(layout.named(image.name.as_ref())), repository })
             }
         }
+    }
+
+    /// The layouts that are read in this run, except that one.
+    fn sources_beside(&self, id: &Arc<str>) -> Vec<Layout> {
+        let others = self.layouts.iter().filter(|((other, role), _)| *role == Role::Source && other != id);
+        others.map(|(_, layout)| layout.clone()).collect()
     }
 
     fn is_dry(&self) -> bool {
@@ -263,13 +283,14 @@ impl Stores {
             }
             (Form::Directory, _) => Layout::open(&image.path)?,
             (Form::OciArchive | Form::DockerArchive, None) => Layout::open_archive(&image.path)?,
-            (form, Some(Writing { archives, .. })) => {
+            (form, Some(Writing { archives, dry })) => {
                 let except = archives.except.iter().map(|before| self.open_layout(before, Role::Source));
                 let options = ArchiveOptions {
                     docker: (form == Form::DockerArchive).then(|| archives.platform.clone()),
                     except: except.collect::<anyhow::Result<_>>().context("--except")?,
                 };
-                Layout::create_archive(&image.path, options)?.sparse(archives.sparse)
+                let open = if *dry { Layout::preview_archive } else { Layout::create_archive };
+                open(&image.path, options)?.sparse(archives.sparse)
             }
         })
     }
@@ -311,4 +332,13 @@ impl Stores {
             .collect::<anyhow::Result<Vec<Mirror>>>()?;
         Ok(if mirrors.is_empty() { itself } else { Arc::new(Mirrors::new(mirrors, itself)) })
     }
+}
+
+/// A layout has one repository for each name in it; what is known of one must not be taken for the others.
+fn repository_of(image: &LayoutImage) -> anyhow::Result<Name> {
+    let name = match &image.name {
+        Some(name) => format!("layout/{}", Digest::sha256(name.to_string().as_bytes()).hex()),
+        None => "layout".to_owned(),
+    };
+    Ok(name.parse()?)
 }

@@ -41,6 +41,7 @@
 //! # }
 //! ```
 
+mod backed;
 mod directory;
 mod files;
 mod index;
@@ -63,11 +64,12 @@ use ferry_store::{
     Error, Kind, Page, PageRequest, Repository, RepositoryEntry, RepositoryMut, Result, Scope, Store,
 };
 
+use backed::Backed;
 use directory::Directory;
 use files::Files;
 pub use name::ImageName;
 use repository::{LayoutRepository, View};
-use tarball::{Archive, Writing};
+use tarball::{Archive, Preview, Writing};
 
 /// An OCI image layout. Clones are the same layout.
 #[derive(Clone)]
@@ -92,7 +94,7 @@ pub struct ArchiveOptions {
     /// platform, else the first one for Linux. The variant counts only if there is such an image.
     pub docker: Option<Platform>,
     /// Archives whose blobs need not be in this one. What they except themselves does not count. Manifests are always
-    /// in it, and for `docker` configurations.
+    /// in it; for `docker` also configurations, and layers above one that is new to Docker.
     pub except: Vec<Layout>,
 }
 
@@ -149,6 +151,16 @@ impl Layout {
         Ok(Self::new(Arc::clone(&archive) as Arc<dyn Files>, Access::Archive(archive)))
     }
 
+    /// Opens the archive `path` as [`Layout::create_archive`] would find it, to ask what is there. No file is made or
+    /// changed, and whatever is written is refused. Blocks like the other.
+    ///
+    /// # Errors
+    /// Those of [`Layout::create_archive`], except that another process may write the archive.
+    pub fn preview_archive(path: impl AsRef<Path>, options: ArchiveOptions) -> Result<Self> {
+        let except = options.except.into_iter().map(|layout| layout.files).collect();
+        Ok(Self::new(Arc::new(Preview::open(path.as_ref(), except)?), Access::Write))
+    }
+
     fn new(files: Arc<dyn Files>, access: Access) -> Self {
         Self { files, access, view: View::default() }
     }
@@ -169,6 +181,16 @@ impl Layout {
         let mut changed = self.clone();
         changed.view.sparse = sparse;
         changed
+    }
+
+    /// The same layout, which reads what it does not hold from `others`: an incremental archive beside those that it
+    /// builds on.
+    #[must_use]
+    pub fn backed_by(&self, others: &[Self]) -> Self {
+        let mut backed = self.clone();
+        let others = others.iter().map(|layout| Arc::clone(&layout.files)).collect();
+        backed.files = Arc::new(Backed::new(Arc::clone(&self.files), others));
+        backed
     }
 
     /// All entries of the layout, in their order: every tag of every name, and manifests without tag that are part of

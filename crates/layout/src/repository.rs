@@ -182,7 +182,9 @@ fn absent(files: &dyn Files, digest: &Digest) -> Error {
         return Error::not_found("read blob", digest);
     }
     let names = except.join(", ");
-    let detail = format!("this archive was made with --except {names}; import {names} first");
+    let detail = format!(
+        "this archive was made with --except {names}; import {names} first, or name all of them in one run"
+    );
     Error::new(Kind::NotFound, "read blob", digest, detail)
 }
 

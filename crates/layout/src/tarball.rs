@@ -3,6 +3,7 @@
 mod load;
 mod names;
 mod part;
+mod preview;
 mod reading;
 mod region;
 mod saved;
@@ -10,5 +11,6 @@ mod scan;
 mod sinks;
 mod writing;
 
+pub(crate) use preview::Preview;
 pub(crate) use reading::Archive;
 pub(crate) use writing::Writing;

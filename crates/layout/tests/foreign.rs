@@ -201,7 +201,10 @@ fn what_is_no_archive_of_images_is_refused_in_plain_words() {
     refused(b"\x28\xb5\x2f\xfd and more", "unzstd");
     refused(b"\xfd7zXZ\0 and more", "unxz");
     refused(b"BZh9 and more", "bunzip2");
-    refused(&[7; 2000], "no header of a tar entry at byte 0");
+    refused(&[7; 2000], "it is no tar file");
+    let mut torn = Tar::new().file("a", "x").file("b", "y").bytes();
+    torn[1024] ^= 1;
+    refused(&torn, "no header of a tar entry at byte 1024");
     refused(&Tar::new().bytes(), "neither index.json nor manifest.json");
     refused(&Tar::new().file("index.json", "{}").bytes(), "no file oci-layout");
     let mark = || Tar::new().json("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}));

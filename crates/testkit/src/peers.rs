@@ -1,13 +1,15 @@
-//! Registries, clients and proxies that nobody here wrote, as Debian packages them. Each gets a directory of its own,
-//! listens on a free loopback port, and ends with the value that started it.
+//! Registries, clients, engines and proxies that nobody here wrote, as Debian packages them. Each gets a directory of its own,
+//! listens on a free loopback port or a socket in that directory, and ends with the value that started it.
 
 mod docker_registry;
+mod engines;
 mod proxies;
 
 use std::io;
 use std::process::Child;
 
 pub use docker_registry::{DockerRegistry, PASSWORD, RegistryOptions, TokenAuth, USER, skopeo};
+pub use engines::Engine;
 pub use proxies::{Microsocks, Squid};
 
 fn missing(error: io::Error, program: &str, package: &str) -> io::Error {

@@ -34,7 +34,7 @@ pub(crate) struct Tags {
 
 impl Tags {
     pub(crate) fn new(typed: TagsArguments, environment: &Environment) -> anyhow::Result<Self> {
-        let repository: Endpoint = typed.repository.parse()?;
+        let repository = Endpoint::parse_repository(&typed.repository)?;
         if repository.tag().is_some() || repository.digest().is_some() {
             bail!("{repository}: a repository is needed, without tag and digest");
         }

@@ -19,20 +19,21 @@ const ROUNDS: usize = 50;
 const REGISTRY_ROUNDS: usize = 20;
 
 /// Two images whose base layers are large enough to be staged.
-const IMAGES: SetSpec = SetSpec { images: 2, seed: 7, base_size: 18 << 20, own_size: 200_000 };
+pub const IMAGES: SetSpec = SetSpec { images: 2, seed: 7, base_size: 18 << 20, own_size: 200_000 };
 
 /// What may be fetched again beside unfinished pieces: manifests and the heads of answers.
-const OVERHEAD: u64 = 256 * 1024;
+pub const OVERHEAD: u64 = 256 * 1024;
 
 /// Random points that can be had again: the seed is printed and may be given.
-fn dice() -> StdRng {
+pub fn dice() -> StdRng {
     let seed =
         std::env::var("FERRY_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
     println!("FERRY_TEST_SEED={seed}");
     StdRng::seed_from_u64(seed)
 }
 
-async fn until_moved(link: &Link, bytes: u64, copy: &mut Child) {
+/// Waits until so many bytes have come.
+pub async fn until_moved(link: &Link, bytes: u64, copy: &mut Child) {
     while link.stats().bytes_down < bytes {
         assert!(copy.try_wait().unwrap().is_none(), "the copy ended before the kill");
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -40,7 +41,7 @@ async fn until_moved(link: &Link, bytes: u64, copy: &mut Child) {
 }
 
 /// Bytes of blobs that need not be fetched any more: those at the target, and the pieces in staging.
-async fn finished(images: &[NamedImage], target: &Served, prefix: &str, staging: &Path) -> u64 {
+pub async fn finished(images: &[NamedImage], target: &Served, prefix: &str, staging: &Path) -> u64 {
     let mut at_target: BTreeSet<Digest> = BTreeSet::new();
     let mut bytes = 0;
     for named in images {
@@ -53,9 +54,15 @@ async fn finished(images: &[NamedImage], target: &Served, prefix: &str, staging:
             }
         }
     }
+    bytes + staged(staging, &at_target)
+}
+
+/// Bytes of the pieces in staging, without those of blobs that are `there` already.
+pub fn staged(staging: &Path, there: &BTreeSet<Digest>) -> u64 {
+    let mut bytes = 0;
     for entry in std::fs::read_dir(staging).into_iter().flatten() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "map") && !is_one_of(&path, &at_target) {
+        if path.extension().is_some_and(|extension| extension == "map") && !is_one_of(&path, there) {
             bytes += staged_bytes(&std::fs::read_to_string(&path).unwrap());
         }
     }
@@ -113,7 +120,8 @@ async fn a_killed_copy_goes_on_where_it_stopped() {
     }
 }
 
-fn content(inventory: &Inventory) -> u64 {
+/// Bytes of blobs.
+pub fn content(inventory: &Inventory) -> u64 {
     inventory.blobs.values().sum()
 }
 

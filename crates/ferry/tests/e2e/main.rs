@@ -8,6 +8,9 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod archives;
+mod archives_cut;
+mod archives_wrong;
 mod artifacts;
 mod cli;
 mod deploy;
@@ -21,7 +24,10 @@ mod looking;
 mod many;
 mod peers;
 mod peers_accounts;
+mod peers_archives;
 mod peers_artifacts;
+mod peers_containerd;
+mod peers_docker;
 mod people;
 mod profiles;
 mod quirks;

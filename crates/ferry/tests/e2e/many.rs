@@ -210,7 +210,7 @@ async fn commands_are_not_told_for_an_archive_that_is_not_finished() {
     let from = ferry.serve(&ferry.path("from"), 0).await;
     push(&[named("a", "v1", 4)], &from.host()).await;
     let source = format!("{}/a:v1", from.host());
-    let arguments = ["copy", "--commands", "podman", &source, "oci-archive:a.tar"];
+    let arguments = ["copy", "--commands", "podman", &source, "docker-archive:a.tar"];
     let dry = ferry.run(&[&arguments[..], &["--dry-run"]].concat()).await.ok();
     assert!(!dry.out.contains("podman load") && !ferry.path("a.tar").exists(), "{}", dry.out);
     let ran = ferry.run(&arguments).await.ok();

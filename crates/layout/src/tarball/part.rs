@@ -37,10 +37,7 @@ struct Regions {
 impl Part {
     /// Opens the part file of `target`, or begins one.
     pub(super) fn open(target: &Path) -> Result<Self> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(target.file_name().unwrap_or_default());
-        name.push(".ferry-part");
-        let path = target.with_file_name(name);
+        let path = path_of(target);
         let failed = |e| Error::io("create archive", path.display(), e);
         let file = loop {
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -55,6 +52,8 @@ impl Part {
             }
         };
         let regions = recover(&file).map_err(failed)?;
+        // What is behind the last blob was never finished.
+        file.set_len(regions.end).map_err(failed)?;
         Ok(Self { path, file: Arc::new(file), regions: Mutex::new(regions) })
     }
 
@@ -271,6 +270,26 @@ impl Drop for Part {
     }
 }
 
+/// The part file of `target`.
+fn path_of(target: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(".ferry-part");
+    target.with_file_name(name)
+}
+
+/// The blobs that are whole in the part file of `target`, if there is one, with their sizes.
+pub(super) fn whole(target: &Path) -> Result<HashMap<Digest, u64>> {
+    let path = path_of(target);
+    let found = match File::open(&path) {
+        Ok(file) => recover(&file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
+        Err(e) => Err(e),
+    };
+    let regions = found.map_err(|e| Error::io("read archive", path.display(), e))?;
+    Ok(regions.blobs.into_iter().map(|(digest, region)| (digest, region.size)).collect())
+}
+
 /// Whether `path` still names `file`.
 fn is_still(path: &Path, file: &File) -> io::Result<bool> {
     let ours = file.metadata()?;
@@ -314,8 +333,6 @@ fn recover(file: &File) -> io::Result<Regions> {
     while let Some(last) = regions.free.last_entry().filter(|last| last.get().end() == regions.end) {
         regions.end = last.remove().start;
     }
-    // What is behind the last blob was never finished.
-    file.set_len(regions.end)?;
     Ok(regions)
 }
 

@@ -115,6 +115,9 @@ impl<'a> Scanner<'a> {
         if self.at == self.length {
             return Ok(None);
         }
+        if self.length - self.at < BLOCK && self.at == 0 {
+            return invalid("it is no tar file");
+        }
         if self.length - self.at < BLOCK {
             return invalid("it is cut short: it ends in the middle of a header");
         }
@@ -126,6 +129,9 @@ impl<'a> Scanner<'a> {
         let bytes = header.as_bytes();
         let others = bytes[..148].iter().chain(&bytes[156..]);
         let sum = others.fold(8 * u32::from(b' '), |sum, byte| sum + u32::from(*byte));
+        if header.cksum().ok() != Some(sum) && self.at == 0 {
+            return invalid("it is no tar file");
+        }
         if header.cksum().ok() != Some(sum) {
             return invalid(format!("there is no header of a tar entry at byte {}", self.at));
         }

@@ -52,25 +52,13 @@ impl Writing {
             (name.to_string_lossy().into_owned(), Arc::clone(files))
         };
         let except = except.iter().map(name_of).collect();
-        let directory = directory_of(path);
-        if !directory.is_dir() {
-            let detail = format!("there is no directory {}; make it first", directory.display());
-            return Err(Error::new(Kind::NotFound, "create archive", path.display(), detail));
-        }
+        check_directory(path)?;
         // Locked before the base is looked at, so that nobody replaces it afterwards.
         let part = Part::open(path)?;
-        if let Err(e) = remove_dead(directory) {
+        if let Err(e) = remove_dead(directory_of(path)) {
             tracing::debug!(error = %e, "unfinished uploads stay");
         }
-        let base = match Archive::open(path) {
-            Ok(base) if base.is_layout => Some(base),
-            Ok(_) => {
-                let detail = "it was written by an old docker save and is left as it is; name another file";
-                return Err(Error::new(Kind::Invalid, "create archive", path.display(), detail));
-            }
-            Err(e) if e.kind() == Kind::NotFound => None,
-            Err(e) => return Err(e),
-        };
+        let base = base(path)?;
         let index = base.as_ref().map_or_else(Index::empty, |base| base.index.clone());
         let state = Mutex::new(State { index, removed: HashSet::new(), finished: false });
         Ok(Self { path: path.to_owned(), base, part, state, docker, except })
@@ -99,6 +87,16 @@ impl Writing {
         if self.lock().finished {
             return Ok(false);
         }
+        self.complete().map_err(|error| match (error.kind(), &self.base) {
+            (Kind::Full, Some(_)) => {
+                let detail = "no space left; until it is whole, the old file and the new one need room beside each other";
+                Error::new(Kind::Full, "finish archive", self.path.display(), detail)
+            }
+            _ => error,
+        })
+    }
+
+    fn complete(&self) -> Result<bool> {
         let saved = self.saved()?;
         let reached = self.reached()?;
         self.name_except(&reached.except);
@@ -119,22 +117,41 @@ impl Writing {
     fn saved(&self) -> Result<Option<Vec<u8>>> {
         let Some(platform) = &self.docker else { return Ok(None) };
         let images = load::images(self, platform)?;
-        self.bring_configurations(&images)?;
+        self.bring_needed(&images, platform)?;
         let json = serde_json::to_vec(&images);
         json.map(Some).map_err(|e| Error::new(Kind::Invalid, "write manifest.json", "", e.to_string()))
     }
 
-    /// Docker wants to read configurations also of images whose layers it has.
-    fn bring_configurations(&self, images: &[Saved]) -> Result<()> {
-        for config in images.iter().filter_map(|image| blob_name(&image.config)) {
-            if self.size_of(&config)?.is_some() {
-                continue;
-            }
-            for (_, files) in &self.except {
-                if let Some(Content::File(FileSlice { file, range })) = files.read(&config)? {
-                    self.part.copy(&file, range, &config)?;
-                    break;
+    /// Docker wants to read configurations also of images whose layers it has, and it has a layer only upon the same
+    /// ones as before.
+    fn bring_needed(&self, images: &[Saved], platform: &Platform) -> Result<()> {
+        let mut before = Vec::new();
+        for (_, files) in &self.except {
+            // What could not be loaded is not there.
+            before.extend(load::images(&**files, platform).unwrap_or_default());
+        }
+        for image in images {
+            let alike = |other: &Saved| {
+                other.layers.iter().zip(&image.layers).take_while(|(there, ours)| there == ours).count()
+            };
+            let loaded = before.iter().map(alike).max().unwrap_or(0);
+            for name in std::iter::once(&image.config).chain(&image.layers[loaded..]) {
+                if let Some(digest) = blob_name(name) {
+                    self.bring(&digest)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a blob from an archive before this one, unless it is here.
+    fn bring(&self, digest: &Digest) -> Result<()> {
+        if self.size_of(digest)?.is_some() {
+            return Ok(());
+        }
+        for (_, files) in &self.except {
+            if let Some(Content::File(FileSlice { file, range })) = files.read(digest)? {
+                return self.part.copy(&file, range, digest);
             }
         }
         Ok(())
@@ -231,6 +248,29 @@ impl Writing {
             load::image(self, &label, &entry, platform)?;
         }
         Ok(())
+    }
+}
+
+/// Refuses a place where no file can be.
+pub(super) fn check_directory(path: &Path) -> Result<()> {
+    let directory = directory_of(path);
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let detail = format!("there is no directory {}; make it first", directory.display());
+    Err(Error::new(Kind::NotFound, "create archive", path.display(), detail))
+}
+
+/// What was written to the archive before.
+pub(super) fn base(path: &Path) -> Result<Option<Archive>> {
+    match Archive::open(path) {
+        Ok(base) if base.is_layout => Ok(Some(base)),
+        Ok(_) => {
+            let detail = "it was written by an old docker save and is left as it is; name another file";
+            Err(Error::new(Kind::Invalid, "create archive", path.display(), detail))
+        }
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ferry_layout::{ArchiveOptions, Layout};
 use ferry_oci::{Digest, Platform};
 use ferry_store::{Begun, ByteRange, Expect, Kind, Mount, Scope, Store};
-use ferry_testkit::images::{Image, Layer};
+use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, verify};
 use serde_json::json;
 use std::path::Path;
 
@@ -38,7 +38,11 @@ async fn an_incremental_archive_lacks_what_others_have() {
     let reader = alone.repository(&Scope::Hosted, &"any".parse().unwrap());
     assert_eq!(reader.stat(&shared.digest()).await.unwrap(), None);
     let read = reader.blob(&shared.digest(), ByteRange::ALL).await;
-    fails(read, Kind::NotFound, "made with --except full.tar; import full.tar first");
+    fails(
+        read,
+        Kind::NotFound,
+        "made with --except full.tar; import full.tar first, or name all of them in one run",
+    );
 
     // What the archive before excepts is not there.
     let layout = Layout::create_archive(&last, on(&[&step])).unwrap();
@@ -142,4 +146,88 @@ async fn an_incremental_docker_archive_has_every_configuration() {
     let saved = json_of(&step, "manifest.json");
     assert!(files.contains_key(saved[0]["Config"].as_str().unwrap()));
     assert!(!files.contains_key(saved[0]["Layers"][0].as_str().unwrap()));
+}
+
+/// Docker has a layer only upon the same ones as before, so what follows one that is new to it has to be there.
+#[tokio::test]
+async fn layers_above_a_new_one_are_in_an_incremental_docker_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let [full, step] = ["full.tar", "step.tar"].map(|file| dir.path().join(file));
+    let [base, first, second, top] = [1, 2, 3, 4].map(|seed| Layer::random(seed, 3000));
+    let of = |own: &Layer| {
+        ImageBuilder::new(MediaTypes::Oci)
+            .platform("linux/amd64", [base.clone(), own.clone(), top.clone()])
+            .build_single()
+    };
+    let docker: Platform = serde_json::from_value(json!({"os": "linux", "architecture": "amd64"})).unwrap();
+    let options = |except| ArchiveOptions { docker: Some(docker.clone()), except };
+    let layout = Layout::create_archive(&full, options(Vec::new())).unwrap();
+    push(&layout, &of(&first), "a", "1").await;
+    layout.finish().unwrap();
+    let layout = Layout::create_archive(&step, options(vec![Layout::open_archive(&full).unwrap()])).unwrap();
+    push(&layout, &of(&second), "a", "2").await;
+    push(&layout, &of(&first), "b", "1").await;
+    layout.finish().unwrap();
+    let files = unpacked(&step);
+    let there = [&base, &first, &second, &top]
+        .map(|layer| files.contains_key(&format!("blobs/sha256/{}", layer.digest().hex())));
+    assert_eq!(there, [false, false, true, true]);
+}
+
+#[tokio::test]
+async fn a_preview_tells_what_is_there_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let [full, path] = ["full.tar", "images.tar"].map(|file| dir.path().join(file));
+    let image = image(10);
+    let layout = create(&full);
+    push(&layout, &image, "a", "1").await;
+    layout.finish().unwrap();
+    let [left, other] = [3u8, 4].map(|fill| Bytes::from(vec![fill; 5000]));
+    let unfinished = create(&path);
+    put(&unfinished, &left).await;
+    let half = begin(&unfinished, &other).await;
+    let before = std::fs::read(part(&path)).unwrap();
+
+    let except = vec![Layout::open_archive(&full).unwrap()];
+    // Also while another process writes it.
+    let preview =
+        Layout::preview_archive(&path, ArchiveOptions { except, ..ArchiveOptions::default() }).unwrap();
+    let writer = writer(&preview);
+    for digest in image.blobs.keys().chain([&Digest::sha256(&left)]) {
+        assert!(writer.stat(digest).await.unwrap().is_some(), "{digest}");
+    }
+    assert_eq!(writer.stat(&Digest::sha256(&other)).await.unwrap(), None);
+    fails(writer.put_manifest(&image.root, Some(&tag("1"))).await, Kind::Incomplete, "missing");
+    let promise = Expect { digest: None, size: Some(3), mount: Mount::No };
+    fails(writer.begin(promise).await.map(|_| ()), Kind::Denied, "dry run");
+    assert!(!preview.finish().unwrap());
+    assert!(std::fs::read(part(&path)).unwrap() == before && !path.exists());
+    drop(half);
+    let there = Layout::preview_archive(&full, ArchiveOptions::default()).unwrap();
+    assert_eq!(there.images().unwrap().len(), 1);
+    let reader = there.named(Some(&name("a"))).repository(&Scope::Hosted, &"any".parse().unwrap());
+    assert_eq!(
+        reader.resolve(&ferry_oci::Reference::Tag(tag("1"))).await.unwrap().descriptor.digest,
+        image.root.digest()
+    );
+}
+
+#[tokio::test]
+async fn an_incremental_archive_is_read_with_the_one_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let [full, step] = ["full.tar", "step.tar"].map(|file| dir.path().join(file));
+    let layout = create(&full);
+    push(&layout, &image(10), "a", "1").await;
+    layout.finish().unwrap();
+    let options =
+        ArchiveOptions { except: vec![Layout::open_archive(&full).unwrap()], ..ArchiveOptions::default() };
+    let layout = Layout::create_archive(&step, options).unwrap();
+    push(&layout, &image(20), "b", "1").await;
+    layout.finish().unwrap();
+    let [full, step] = [full, step].map(|path| Layout::open_archive(path).unwrap());
+    let reader =
+        |layout: &Layout| layout.named(Some(&name("b"))).repository(&Scope::Hosted, &"any".parse().unwrap());
+    let tag = ferry_oci::Reference::Tag(tag("1"));
+    fails(verify(&*reader(&step), &tag).await, Kind::NotFound, "import full.tar first");
+    verify(&*reader(&step.backed_by(&[full])), &tag).await.unwrap();
 }

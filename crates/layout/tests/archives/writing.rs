@@ -197,7 +197,7 @@ async fn what_is_no_layout_is_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("precious");
     fs::write(&path, b"no archive").unwrap();
-    fails(Layout::create_archive(&path, ArchiveOptions::default()), Kind::Invalid, "cut short");
+    fails(Layout::create_archive(&path, ArchiveOptions::default()), Kind::Invalid, "no tar file");
     assert_eq!(fs::read(&path).unwrap(), b"no archive");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     let absent = dir.path().join("absent/images.tar");
