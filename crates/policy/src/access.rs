@@ -7,7 +7,7 @@
 //! than it says:
 //!
 //! - a rule that names no actions allows reading alone, but denies everything;
-//! - nobody is called `**`: a rule for users fits only those who logged in;
+//! - a rule for users fits only those who logged in, even if it is for `**`;
 //! - what a condition cannot be asked of is allowed to be read and pushed but never denied by it: an index is of no
 //!   platform, a blob and what is asked for by digest have no tag. Whoever may pull a tag has to get them, so a rule for
 //!   tags or platforms keeps apart what people ask for, and **not** what somebody reads who knows a digest. To close a
