@@ -66,10 +66,19 @@ impl Content {
     /// Moves a verified and synchronised file to its place; durable when this returns. A file that is there already
     /// is replaced: it holds the same bytes, or it is damaged.
     pub(crate) fn place(&self, from: &Path, digest: &Digest) -> io::Result<()> {
-        let directory = self.directory(digest);
-        self.make_durable(&directory)?;
-        fs::rename(from, directory.join(digest.hex()))?;
-        sync_directory(&directory)
+        fs::rename(from, self.prepare(digest)?)?;
+        self.settle(digest)
+    }
+
+    /// Where a verified and synchronised file of `digest` is to be moved to. [`Content::settle`] comes after it.
+    pub(crate) fn prepare(&self, digest: &Digest) -> io::Result<PathBuf> {
+        self.make_durable(&self.directory(digest))?;
+        Ok(self.path(digest))
+    }
+
+    /// Makes the place of `digest` durable.
+    pub(crate) fn settle(&self, digest: &Digest) -> io::Result<()> {
+        sync_directory(&self.directory(digest))
     }
 
     /// Writes bytes that are known to be those of `digest`, by way of the file `temporary`.

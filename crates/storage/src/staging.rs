@@ -73,7 +73,7 @@ impl Staging for FileStaging {
     async fn open(&self, digest: &Digest, size: u64) -> Result<Option<Arc<dyn Partial>>> {
         let mut open = self.open.lock().await;
         open.retain(|_, file| file.strong_count() > 0);
-        let live = open.get(digest).and_then(Weak::upgrade).filter(|file| !file.is_discarded());
+        let live = open.get(digest).and_then(Weak::upgrade).filter(|file| !file.is_gone());
         let file = if let Some(file) = live {
             file
         } else {
@@ -87,6 +87,16 @@ impl Staging for FileStaging {
         };
         // Two descriptors that do not agree on the size cannot both be right: the first one goes on.
         Ok((file.size() == size).then(|| Arc::new(FilePartial(file)) as Arc<dyn Partial>))
+    }
+
+    async fn staged(&self, digest: &Digest) -> Result<Option<u64>> {
+        let part = Paths::of(&self.directory, digest).part;
+        blocking_io("look for staged blob", digest, move || match fs::metadata(part) {
+            Ok(found) => Ok(Some(found.len())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        })
+        .await
     }
 }
 
