@@ -15,13 +15,14 @@ use crate::staging::{FileStaging, StagingOptions};
 use crate::storage::Storage;
 
 impl Storage {
-    /// Staging from which this storage adopts blobs: `DIR/staging`. `limit` is that of [`StagingOptions`].
+    /// Staging from which this storage adopts blobs: `DIR/staging`. `limit` is that of [`StagingOptions`]; beyond it what
+    /// nobody goes on with gives way, the least recent first.
     ///
     /// # Errors
     /// See [`FileStaging::open`].
     pub async fn staging(&self, limit: Option<u64>) -> Result<Arc<FileStaging>> {
         let options = StagingOptions { limit, now: self.inner.clock.now() };
-        FileStaging::open(&self.inner.staging, options).await
+        FileStaging::open_making_room(&self.inner.staging, options).await
     }
 }
 

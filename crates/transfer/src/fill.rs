@@ -139,6 +139,7 @@ impl Fill<'_> {
         mut seat: Option<&mut Seat>,
     ) -> Result<()> {
         let ranged = self.origin.lanes.has_ranges();
+        let begun = part.start;
         let mut reader = Reader::new(self.origin, self.blob, part);
         let skipped = reader.begin().await?;
         if skipped > 0 && (ranged || seat.is_some()) {
@@ -151,7 +152,9 @@ impl Fill<'_> {
                 match next.as_mut().now_or_never() {
                     Some(next) => next,
                     None => {
-                        batch.write_from(EARLY).await?;
+                        // The very first bytes do not wait: somebody may be reading.
+                        let enough = if batch.at == begun { 1 } else { EARLY };
+                        batch.write_from(enough).await?;
                         next.await
                     }
                 }

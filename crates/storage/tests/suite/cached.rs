@@ -126,3 +126,35 @@ async fn what_was_evicted_is_not_adopted_again() {
     assert_eq!(kind(cached(&storage, "b").adopt(&digest, &*partial).await), Some(Kind::Unavailable));
     assert_eq!(cached(&storage, "b").stat(&digest).await.unwrap(), None);
 }
+
+/// What was begun and given up makes room, but not for what is too large anyway, and not while somebody holds it.
+#[tokio::test]
+async fn staging_makes_room() {
+    let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let storage = open_at(directory.path(), &time).await;
+    let staging = storage.staging(Some(10_000)).await.unwrap();
+    let digests = ["oldest", "held", "young", "new"].map(|text| Digest::sha256(text.as_bytes()));
+    let mut held = Vec::new();
+    for (digest, age) in digests[..3].iter().zip([300, 200, 100]) {
+        held.push(staging.open(digest, 3000).await.unwrap().unwrap());
+        let part = directory.path().join("staging").join(format!("sha256-{}.part", digest.hex()));
+        let file = std::fs::File::options().write(true).open(part).unwrap();
+        file.set_modified(time.now() - Duration::from_secs(age)).unwrap();
+    }
+    assert!(staging.open(&digests[3], 3000).await.unwrap().is_none(), "all are held");
+    let there = async || {
+        let mut sizes = Vec::new();
+        for digest in &digests {
+            sizes.push(staging.staged(digest).await.unwrap());
+        }
+        sizes
+    };
+    held.remove(2);
+    held.remove(0);
+    assert!(staging.open(&digests[3], 10_001).await.unwrap().is_none());
+    assert_eq!(there().await, [Some(3000), Some(3000), Some(3000), None], "nothing was lost for it");
+    staging.open(&digests[3], 3000).await.unwrap().unwrap();
+    assert_eq!(there().await, [None, Some(3000), Some(3000), Some(3000)]);
+    staging.open(&digests[0], 7000).await.unwrap().unwrap();
+    assert_eq!(there().await, [Some(7000), Some(3000), None, None]);
+}

@@ -7,8 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ferry_oci::Digest;
 use ferry_store::{
-    BodyFault, ByteRange, Error, Extents, Kind, Operation, Partial, Result, Staging, UploadToken,
+    BodyFault, ByteRange, Error, Extents, Kind, Operation, Partial, Result, Scope, Staging, Store,
+    UploadToken,
 };
+use ferry_transfer::{PullOptions, PullThrough};
 use futures_util::future::join_all;
 
 use crate::fixtures::*;
@@ -110,6 +112,23 @@ async fn without_staging_bytes_pass_through() {
     assert!(!mirror.holds(&digest).await && !mirror.stages(&digest).await);
     mirror.upstream.line.cut(300_000, 1);
     assert!(read(&*mirror.app(), &digest, ByteRange::ALL).await.unwrap() == bytes, "gone on with");
+}
+
+/// Staging that has a limit, not a full disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_beyond_the_limit_pass_through_and_others_are_kept() {
+    let mirror = Mirror::new().await;
+    let staging = mirror.storage.staging(Some(200_000)).await.unwrap();
+    let options = options(&mirror.storage, mirror.upstream.counting.clone(), &mirror.time).await;
+    let pull = PullThrough::new(PullOptions { staging, ..options });
+    let app = pull.repository(&Scope::Hosted, &name(APP));
+    for (seed, size, kept) in [(5, 300_000, false), (6, 100_000, true), (7, 100_000, true)] {
+        let (digest, bytes) = mirror.blob(seed, size).await;
+        assert!(read(&*app, &digest, ByteRange::ALL).await.unwrap() == bytes);
+        settled(&pull).await;
+        assert_eq!(mirror.holds(&digest).await, kept, "{size}");
+        assert_eq!(mirror.upstream.take().blob, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod blobs;
 mod broken;
 mod fixtures;
 mod full;
+mod http;
 mod link;
 mod scopes;
 mod tags;
