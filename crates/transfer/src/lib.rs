@@ -24,6 +24,7 @@ mod reader;
 mod retry;
 mod send;
 mod spool;
+mod wants;
 mod work;
 
 pub use copier::{Copier, Options};

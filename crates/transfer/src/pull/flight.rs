@@ -13,6 +13,7 @@ use super::tasks::stopped;
 use super::{FlightFigures, Pulled};
 use crate::reader::Origin;
 use crate::spool::Spool;
+use crate::wants::Wants;
 
 /// What a blob's bytes are called where nobody says.
 const BYTES: &str = "application/octet-stream";
@@ -63,6 +64,8 @@ pub(super) enum Landed {
 /// The place of a blob in staging. It is given back when nobody reads from it any more, if it is of no use.
 pub(super) struct Room {
     pub(super) partial: Arc<dyn Partial>,
+    /// Whoever fills it looks here.
+    pub(super) wants: Arc<Wants>,
     useless: AtomicBool,
 }
 
@@ -203,8 +206,8 @@ impl Flight {
             self.tell(Opened::Unkept(origin, blob));
             return Landed::Unkept;
         };
-        let partial = Arc::clone(&spool.partial);
-        let room = Arc::new(Room { partial, useless: AtomicBool::new(false) });
+        let (partial, wants) = (Arc::clone(&spool.partial), Arc::clone(&spool.wants));
+        let room = Arc::new(Room { partial, wants, useless: AtomicBool::new(false) });
         self.tell(Opened::Staged(Arc::clone(&room), blob.clone()));
         let landed = self.land(pulled, &spool, (&origin, &blob)).await;
         if matches!(landed, Landed::Unkept) {

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_oci::{Descriptor, Hasher};
 use ferry_store::{ByteStream, Partial, Result};
 use futures_util::{StreamExt, stream};
+use tokio::time::sleep;
 
 use super::flight::{Flight, Landed, Room};
 use super::tasks::again;
@@ -15,6 +17,9 @@ use crate::reader::Origin;
 
 /// So many bytes are read from staging at once: thousands of slow readers must fit into memory.
 const READ: u64 = 64 * 1024;
+
+/// After so long a reader says once more what it waits for.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a reader follows.
 pub(super) struct Followed {
@@ -103,9 +108,12 @@ impl Follower {
         let size = self.followed.blob.size;
         // Bytes that are held back may be there already.
         let wanted = if self.at < shown_unverified(size) { self.at } else { size };
+        self.followed.room.wants.want(wanted);
         tokio::select! {
             () = self.partial().changed(wanted) => {}
             _ = self.followed.flight.landed() => {}
+            // There may have been no connection to spare.
+            () = sleep(AGAIN) => return Ok(()),
         }
         if self.at < self.ready() || self.partial().is_sealed() {
             return Ok(());

@@ -116,6 +116,36 @@ async fn ranges_of_an_unfinished_blob() {
     assert_eq!((mirror.upstream.take().blob, mirror.upstream.line.bytes()), (1, size));
 }
 
+/// Who asks for bytes far ahead does not wait for all that is in front of them, and nothing is fetched twice for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_far_ahead_come_first() {
+    let mirror = Mirror::new().await;
+    let (digest, bytes) = mirror.blob(8, 16 << 20).await;
+    let size = bytes.len() as u64;
+    mirror.upstream.line.open_to(MIB);
+    let whole = mirror.app().blob(&digest, ByteRange::ALL).await.unwrap();
+    until(|| mirror.pull.figures().flights[0].present > MIB / 2).await;
+    let ahead = size - 3 * MIB;
+    let mut stream = mirror.app().blob(&digest, ByteRange::from(ahead)).await.unwrap().into_stream();
+    let reading = tokio::spawn(async move {
+        let first = stream.next().await.unwrap().unwrap();
+        (first, stream)
+    });
+    until(|| mirror.upstream.counting.counts().blob == 2).await;
+    mirror.upstream.line.open_to(2 * MIB);
+    let (first, stream) = reading.await.unwrap();
+    assert!(first == bytes[ahead as usize..ahead as usize + first.len()]);
+    assert!(mirror.upstream.line.bytes() <= 3 * MIB, "most of what is in front is not there");
+    mirror.upstream.line.open_to(u64::MAX);
+    let rest: usize = stream.map(|bytes| bytes.unwrap().len()).collect::<Vec<_>>().await.into_iter().sum();
+    assert_eq!((first.len() + rest) as u64, 3 * MIB);
+    assert!(whole.into_bytes().await.unwrap() == bytes);
+    mirror.settle().await;
+    assert!(mirror.holds(&digest).await);
+    let fetched = mirror.upstream.line.bytes();
+    assert!(fetched <= size + 2 * PIECE, "{fetched} of {size}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_that_began_may_leave() {
     let mirror = Mirror::new().await;
