@@ -54,13 +54,18 @@ impl Content {
         }
     }
 
-    /// Whether the file of `digest` is there and of this size.
-    pub(crate) fn holds(&self, digest: &Digest, size: u64) -> io::Result<bool> {
+    /// How long the file of `digest` is, if it is there.
+    pub(crate) fn length(&self, digest: &Digest) -> io::Result<Option<u64>> {
         match fs::metadata(self.path(digest)) {
-            Ok(metadata) => Ok(metadata.len() == size),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Whether the file of `digest` is there and of this size.
+    pub(crate) fn holds(&self, digest: &Digest, size: u64) -> io::Result<bool> {
+        Ok(self.length(digest)? == Some(size))
     }
 
     /// Moves a verified and synchronised file to its place; durable when this returns. A file that is there already

@@ -100,7 +100,7 @@ impl FileRepository {
         self.whole(digest, size.map_err(|e| catalog::error("stat blob", digest, e))?).await
     }
 
-    pub(crate) async fn whole(&self, digest: &Digest, size: Option<u64>) -> Result<Option<u64>> {
+    async fn whole(&self, digest: &Digest, size: Option<u64>) -> Result<Option<u64>> {
         let Some(size) = size else { return Ok(None) };
         let lacking = self.lacking("stat blob", vec![(*digest, size)]).await?;
         Ok(lacking.is_none().then_some(size))

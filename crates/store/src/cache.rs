@@ -50,11 +50,11 @@ pub trait CachedRepository: Repository {
     /// adopted before. [`crate::Kind::Invalid`] if it is not sealed, or not in staging that belongs to this cache.
     async fn adopt(&self, digest: &Digest, partial: &dyn Partial) -> Result<()>;
 
-    /// The size of content that is in the cache, in whatever repository and scope: not to be shown to anybody, for a digest
-    /// is no password.
+    /// How many bytes of content are here, in whatever repository and scope, or in none: not to be shown to anybody, for a
+    /// digest is no password. As many as it should have, unless the disk lost some.
     async fn held(&self, digest: &Digest) -> Result<Option<u64>>;
 
-    /// Shows content that is in the cache through this repository, because its upstream confirmed that it holds it. False,
-    /// and nothing happens, if it is not in the cache.
-    async fn link(&self, digest: &Digest) -> Result<bool>;
+    /// Shows content that is here through this repository, because its upstream confirmed that it holds a blob of this
+    /// digest and size. False, and nothing happens, if so many bytes of it are not here.
+    async fn link(&self, digest: &Digest, size: u64) -> Result<bool>;
 }

@@ -103,7 +103,7 @@ impl PullOptions {
 /// | manifest by digest, either way | nothing | one GET |
 /// | manifest by tag, either way | nothing while it is fresh; else one HEAD, and one GET by digest if it has changed to something new | one GET by tag |
 /// | size of a blob | nothing | nothing while it is fetched, else one HEAD |
-/// | blob, any range | nothing | one GET for all readers of all ranges (more where several connections help); one HEAD instead if the content is here under another name, or one HEAD before it if a part of it was fetched earlier |
+/// | blob, any range | nothing | one GET for all readers of all ranges (more where several connections help, or who waits is far ahead); one HEAD instead if the content is here under another name, or one HEAD before it if a part of it was fetched earlier |
 /// | tags, referrers | as many as the upstream takes | |
 ///
 /// If the upstream is silent, fails or asks for patience, tags are answered from the cache as stale, whatever their age.

@@ -1,8 +1,8 @@
-//! What is known of tags of upstreams, and content whatever shows it.
+//! What is known of tags of upstreams.
 
 use ferry_oci::{Descriptor, Digest, Manifest, Tag};
 use ferry_store::CachedTag;
-use sqlx::{SqliteConnection, query, query_as, query_scalar};
+use sqlx::{SqliteConnection, query, query_as};
 
 use super::write::{add_manifest, point_tag};
 use super::{Catalog, Key, decoded, manifest_size};
@@ -82,16 +82,6 @@ impl Catalog {
         .execute(&self.writer)
         .await?;
         Ok(())
-    }
-
-    /// The size of content that anything counts on.
-    pub(crate) async fn held(&self, digest: &Digest) -> sqlx::Result<Option<u64>> {
-        let size: Option<i64> =
-            query_scalar("SELECT size FROM contents WHERE digest = $1 AND (links > 0 OR manifests > 0)")
-                .bind(digest.to_string())
-                .fetch_optional(&self.readers)
-                .await?;
-        Ok(size.map(|size| size as u64))
     }
 }
 

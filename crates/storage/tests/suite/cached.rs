@@ -46,7 +46,7 @@ async fn upkeep_knows_what_was_adopted() {
     time.pass(DAY + 1);
     let collected = storage.collect(&CollectOptions::default(), &never()).await.unwrap();
     assert_eq!((collected.links, collected.blobs, collected.orphans), (1, 1, 0), "what no manifest names");
-    assert_eq!(cached(&storage, "a").held(&lone).await.unwrap(), None);
+    assert_eq!(cached(&storage, "a").held(&lone).await.unwrap(), None, "nor anywhere else");
     assert_eq!(cached(&storage, "a").stat(&layer).await.unwrap(), Some(5000));
     cached(&storage, "a").tag(&tag("v1")).await.unwrap().unwrap();
     assert_eq!(storage.evict_to(0, &never()).await.unwrap().manifests, 0, "asked for a moment ago");
@@ -157,4 +157,26 @@ async fn staging_makes_room() {
     assert_eq!(there().await, [None, Some(3000), Some(3000), Some(3000)]);
     staging.open(&digests[0], 7000).await.unwrap().unwrap();
     assert_eq!(there().await, [Some(7000), Some(3000), None, None]);
+}
+
+/// What a kill leaves between the file and its row is not fetched again.
+#[tokio::test]
+async fn a_file_without_a_row_is_shown_once_it_is_confirmed() {
+    let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let content = bytes("layer", 5000);
+    let digest = {
+        let storage = open_at(directory.path(), &time).await;
+        let digest = adopt(&storage, "a", &content).await;
+        upstream(&storage, "a").delete_blob(&digest).await.unwrap();
+        storage.collect(&CollectOptions { orphans: false, ..Default::default() }, &never()).await.unwrap();
+        digest
+    };
+    std::fs::create_dir_all(content_file(directory.path(), &digest).parent().unwrap()).unwrap();
+    std::fs::write(content_file(directory.path(), &digest), &content).unwrap();
+    let storage = open_at(directory.path(), &time).await;
+    let repo = cached(&storage, "a");
+    assert_eq!((repo.stat(&digest).await.unwrap(), repo.held(&digest).await.unwrap()), (None, Some(5000)));
+    assert!(!repo.link(&digest, 4999).await.unwrap());
+    assert!(repo.link(&digest, 5000).await.unwrap());
+    assert_eq!(read_blob(&*repo, &digest).await, content);
 }

@@ -162,7 +162,7 @@ pub async fn linked_content(subject: CacheSubject) {
     let digest = Digest::sha256(&bytes);
     let stranger = subject.cache.cached(&group(), &repository("linked/stranger"));
     assert_eq!(stranger.held(&digest).await.unwrap(), None);
-    assert!(!stranger.link(&digest).await.unwrap(), "there is nothing");
+    assert!(!stranger.link(&digest, 1000).await.unwrap(), "there is nothing");
     subject.cached("linked").adopt(&digest, &*subject.sealed(&bytes).await).await.unwrap();
     assert_eq!(stranger.held(&digest).await.unwrap(), Some(1000));
     assert_no_blob(&*stranger, &digest).await;
@@ -170,13 +170,15 @@ pub async fn linked_content(subject: CacheSubject) {
     for mount in [Mount::Anywhere, Mount::From(vec![repository("linked")])] {
         opened(hosted.begin(expect(&bytes, mount)).await.unwrap()).abort().await.unwrap();
     }
-    assert!(stranger.link(&digest).await.unwrap());
+    assert!(!stranger.link(&digest, 1001).await.unwrap(), "that would be something else");
+    assert_no_blob(&*stranger, &digest).await;
+    assert!(stranger.link(&digest, 1000).await.unwrap());
     assert!(read(&*stranger, &digest, ByteRange::ALL).await == bytes);
     assert_no_blob(&*subject.cached("linked/stranger"), &digest).await;
     assert_no_blob(&*hosted, &digest).await;
     let pushed = content("linked, pushed", 1000);
     push_blob(&*hosted, &pushed).await;
-    assert!(stranger.link(&Digest::sha256(&pushed)).await.unwrap(), "what was pushed is content, too");
+    assert!(stranger.link(&Digest::sha256(&pushed), 1000).await.unwrap(), "what was pushed is content, too");
 }
 
 /// The same names of two scopes have nothing to do with each other.

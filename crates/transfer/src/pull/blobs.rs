@@ -79,14 +79,15 @@ impl Pulled {
         let (this, digest) = (self.clone(), *digest);
         let key = (self.name.clone(), digest);
         let asked = self.core.sizes.ask(&self.core.tasks, key, || async move {
-            let size = this.upstream.stat(&digest).await?;
-            if size.is_none() {
+            let Some(size) = this.upstream.stat(&digest).await? else {
                 let wanted = Wanted::Blob(this.name.clone(), digest);
                 this.core.recent.remember(wanted, this.core.now(), &Error::not_found("read blob", digest));
-            } else if let Err(error) = this.cached.link(&digest).await {
+                return Ok(None);
+            };
+            if let Err(error) = this.cached.link(&digest, size).await {
                 tracing::warn!(%error, "the cache cannot be written");
             }
-            Ok(size)
+            Ok(Some(size))
         });
         asked.answer().await
     }

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod broken;
+mod contract;
 mod fixtures;
 mod full;
 mod http;
