@@ -16,7 +16,8 @@ use crate::storage::Storage;
 
 impl Storage {
     /// Staging from which this storage adopts blobs: `DIR/staging`. `limit` is that of [`StagingOptions`]; beyond it what
-    /// nobody goes on with gives way, the least recent first.
+    /// nobody goes on with gives way, the least recent first. To be opened once and shared: two of them keep each other from
+    /// filling the same blob.
     ///
     /// # Errors
     /// See [`FileStaging::open`].

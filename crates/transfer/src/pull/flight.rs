@@ -1,11 +1,13 @@
 //! Blobs on their way from the upstream into the cache.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_oci::{Descriptor, Digest, Name};
 use ferry_store::{ByteRange, Error, Kind, Partial, Repository, Result, Side};
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::primed::Primed;
@@ -208,8 +210,16 @@ impl Flight {
         };
         let (partial, wants) = (Arc::clone(&spool.partial), Arc::clone(&spool.wants));
         let room = Arc::new(Room { partial, wants, useless: AtomicBool::new(false) });
-        self.tell(Opened::Staged(Arc::clone(&room), blob.clone()));
-        let landed = self.land(pulled, &spool, (&origin, &blob)).await;
+        let landed = {
+            let mut landing = pin!(self.land(pulled, &spool, (&origin, &blob)));
+            // It begins to fill before anybody else can: the answer to its question is at hand.
+            let landed = landing.as_mut().now_or_never();
+            self.tell(Opened::Staged(Arc::clone(&room), blob.clone()));
+            match landed {
+                Some(landed) => landed,
+                None => landing.await,
+            }
+        };
         if matches!(landed, Landed::Unkept) {
             room.useless.store(true, Ordering::Relaxed);
         }

@@ -1,6 +1,9 @@
 //! Upstreams that break, lie or are silent, and mirrors that are killed.
 
+use std::fs::{DirEntry, File};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferry_oci::{Digest, Reference};
 use ferry_storage::Storage;
@@ -99,6 +102,23 @@ async fn failures_are_told_and_not_remembered() {
     assert_eq!(read(&*mirror.app(), &digest, ByteRange::ALL).await.unwrap(), bytes);
 }
 
+/// Opens the storage once nothing that was being written holds it or a partial blob any more, as after a kill.
+async fn reopened(directory: &Path) -> Arc<Storage> {
+    let storage = loop {
+        match Storage::open(directory).await {
+            Ok(storage) => break storage,
+            Err(error) => assert_eq!(error.kind(), Kind::Unavailable, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    let parts = || std::fs::read_dir(directory.join("staging")).into_iter().flatten();
+    let is_free = |entry: std::io::Result<DirEntry>| {
+        File::open(entry.unwrap().path()).map_or(true, |file| file.try_lock().is_ok())
+    };
+    until(|| parts().all(is_free)).await;
+    storage
+}
+
 /// As after a kill: nothing of the first mirror is left but the disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_process_fetches_only_what_is_missing() {
@@ -119,11 +139,10 @@ async fn a_new_process_fetches_only_what_is_missing() {
     let present = mirror.upstream.line.bytes();
     let Mirror { directory, storage, upstream, pull, time } = mirror;
     drop((stream, pull));
-    assert_eq!(Arc::strong_count(&storage), 1, "nobody has it open any more");
     drop(storage);
     upstream.take();
     upstream.line.open_to(u64::MAX);
-    let storage = Storage::open(directory.path()).await.unwrap();
+    let storage = reopened(directory.path()).await;
     let pull = PullThrough::new(options(&storage, upstream.counting.clone(), &time).await);
     let app = pull.repository(&Scope::Hosted, &name(APP));
     assert!(read(&*app, &digest, ByteRange::ALL).await.unwrap() == bytes);
@@ -134,6 +153,39 @@ async fn a_new_process_fetches_only_what_is_missing() {
     settled(&pull).await;
     assert!(read(&*app, &digest, ByteRange::ALL).await.unwrap() == bytes);
     assert_eq!(upstream.take().blob, 0);
+}
+
+/// Killed again and again, wherever it is: what is on the disk by then counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_processes_together_fetch_a_blob_hardly_more_than_once() {
+    let mirror = Mirror::new().await;
+    let (digest, bytes) = mirror.blob(7, 3 << 20).await;
+    let Mirror { directory, storage, upstream, pull, time } = mirror;
+    drop((storage, pull));
+    let mut ended = 0;
+    for n in 1..=20 {
+        upstream.line.open_to(n * 200_000);
+        let storage = reopened(directory.path()).await;
+        let pull = PullThrough::new(options(&storage, upstream.counting.clone(), &time).await);
+        let app = pull.repository(&Scope::Hosted, &name(APP));
+        let blob = app.blob(&digest, ByteRange::from(n * 1000)).await.unwrap();
+        let reading = tokio::spawn(blob.into_bytes());
+        let near = || upstream.line.bytes() >= n * 200_000 || pull.figures().flights.is_empty();
+        until(near).await;
+        pull.stop().await;
+        if let Ok(read) = reading.await.unwrap() {
+            assert!(read == bytes[n as usize * 1000..]);
+            ended += 1;
+        }
+    }
+    assert!((1..20).contains(&ended), "{ended}");
+    let again = upstream.line.bytes() - bytes.len() as u64;
+    assert!(again <= (20 - ended) * 300_000, "{again} bytes came in vain");
+    let storage = reopened(directory.path()).await;
+    let pull = PullThrough::new(options(&storage, upstream.counting.clone(), &time).await);
+    let app = pull.repository(&Scope::Hosted, &name(APP));
+    upstream.line.open_to(u64::MAX);
+    assert!(read(&*app, &digest, ByteRange::ALL).await.unwrap() == bytes);
 }
 
 /// A blob that was whole but not yet kept when the process ended needs no bytes at all.
