@@ -139,11 +139,11 @@ impl Failure {
         }
         if let Self::Upstream(at) = self {
             let AtUpstream { registry, error, .. } = &**at;
-            match is_refusal(error.kind()) || status.is_server_error() {
+            match status.is_server_error() {
                 true => {
                     tracing::warn!(%registry, %error, %status, "the upstream did not give what was asked for")
                 }
-                false => tracing::debug!(%registry, %error, %status, "not at the upstream"),
+                false => tracing::info!(%registry, %error, %status, "the upstream does not give this"),
             }
         }
         self.to_string()
@@ -177,11 +177,6 @@ fn upstream_says(registry: &Registry, kind: Kind, f: &mut fmt::Formatter<'_>) ->
             write!(f, "the mirror cannot get this from {registry} at present, and has no copy of it")
         }
     }
-}
-
-/// Whether an upstream wants other credentials than it was shown, or better ones.
-fn is_refusal(kind: Kind) -> bool {
-    matches!(kind, Kind::Unauthorized | Kind::Denied)
 }
 
 impl fmt::Display for Failure {

@@ -44,6 +44,9 @@ impl Serve {
             (None, Some(listen)) => listening(&listen, (&in_file(loaded), "write open: true"), allowed)?,
             (None, None) => listening(LISTEN, ("--listen", "add --open"), allowed)?,
         };
+        if let Some(mirror) = &mirror {
+            mirror.listening(listen)?;
+        }
         Ok(Self { storage, listen, options, upkeep_every, mirror, open })
     }
 

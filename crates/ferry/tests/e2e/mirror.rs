@@ -238,6 +238,41 @@ async fn the_first_bytes_come_before_the_last_were_fetched() {
     assert_eq!(Digest::sha256(&all), digest);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_without_an_end_that_clients_break_off_cost_a_cold_blob_once() {
+    const PARTS: u64 = 4;
+    let slow = LinkOptions { total_rate: Some(4_000_000), ..LinkOptions::default() };
+    let at = Mirror::new(vec![one(3_000_000)], slow).await;
+    let image = &at.images[0].image;
+    let digest = layer(image);
+    let content = &image.blobs[&digest];
+    let (size, part) = (content.len() as u64, content.len() as u64 / PARTS);
+    let url = format!("http://{}/v2/a/b/blobs/{digest}", at.mirror.host());
+    // As containerd 2.1 and later do.
+    let clients: Vec<_> = (0..PARTS)
+        .map(|number| {
+            let (url, range) = (url.clone(), format!("bytes={}-", number * part));
+            tokio::spawn(async move {
+                let mut response = http().get(url).header("range", range).send().await.unwrap();
+                assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
+                let mut read = Vec::new();
+                while (read.len() as u64) < part - 64 * 1024 {
+                    read.extend_from_slice(&response.chunk().await.unwrap().unwrap());
+                }
+                read
+            })
+        })
+        .collect();
+    for (number, client) in (0..).zip(clients) {
+        let read = client.await.unwrap();
+        assert_eq!(content[number * part as usize..][..read.len()], read[..]);
+    }
+    assert_eq!(get(&at.mirror, &format!("/v2/a/b/blobs/{digest}")).await.body, content[..]);
+    let fetched = at.link.stats().bytes_down;
+    // A connection that is opened far ahead may bring some of what another brings too.
+    assert!((size..size + size / 4).contains(&fetched), "{fetched} bytes for {size}");
+}
+
 /// A registry that shows nothing without this account.
 async fn private(images: &[NamedImage]) -> FakeRegistry {
     let registry = FakeRegistry::start().await.unwrap();
