@@ -43,7 +43,8 @@ pub(crate) struct Proxied<'a> {
 }
 
 impl Mirror {
-    /// Opens the store of every upstream; each is asked for all repositories of its upstream, by their names there.
+    /// Opens the store of every upstream; each is asked for all repositories of its upstream, by their names there and, as
+    /// it knows of no others, under [`ferry_store::Scope::Hosted`].
     ///
     /// # Errors
     /// The first of `open`.

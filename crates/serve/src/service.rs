@@ -196,11 +196,12 @@ impl RegistryService {
         }
     }
 
-    /// A blob is not mounted from a name that means an upstream here: its bytes are wanted instead.
+    /// A blob is mounted only from where it could be pulled: a name that means an upstream or nothing here may be one that
+    /// was pushed to before this was a mirror. Otherwise its bytes are wanted.
     fn allowed(&self, begin: Begin, parts: &Parts) -> Begin {
         match (&begin, &self.mirror) {
-            (Begin::Mount { from: Some(from), .. }, Some(mirror))
-                if !mirror.hosts(mirror::host(parts), from) =>
+            (Begin::Mount { from, .. }, Some(mirror))
+                if from.as_ref().is_none_or(|from| !mirror.hosts(mirror::host(parts), from)) =>
             {
                 Begin::Session
             }

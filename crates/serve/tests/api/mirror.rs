@@ -168,8 +168,10 @@ async fn our_own_stays_apart() {
     // Somebody pushed it when this was no mirror yet.
     let before = put_blob(&behind.hosted, "docker.io/secret", b"before").await;
     let own = put_blob(&behind.hosted, "team/app", b"own").await;
-    for (digest, from, status) in [(before, "docker.io/secret", 202), (own, "team/app", 201)] {
-        let line = format!("POST /v2/team/new/blobs/uploads/?mount={digest}&from={from}");
+    for (digest, from, status) in
+        [(before, "&from=docker.io/secret", 202), (before, "", 202), (own, "&from=team/app", 201)]
+    {
+        let line = format!("POST /v2/team/new/blobs/uploads/?mount={digest}{from}");
         assert_eq!(behind.server.send(&line, &[], b"").await.status, status, "{from}");
     }
 }
