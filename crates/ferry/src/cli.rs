@@ -316,6 +316,10 @@ pub(crate) struct ServeArguments {
     /// Allow an address that others can reach, although anyone there may then push and delete
     #[arg(long)]
     pub(crate) open: bool,
+    /// Be a mirror of the usual public registries, or of those in the configuration: what is asked for is fetched
+    /// once and kept
+    #[arg(long)]
+    pub(crate) mirror: bool,
     /// Remove manifests that no tag has led to for so long: 30d [default: they stay]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) untagged_older_than: Option<Duration>,

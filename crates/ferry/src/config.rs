@@ -1,5 +1,6 @@
 //! `ferry.yaml`: one configuration for all verbs, read whole and checked whole before anything is opened or bound.
 
+mod mirror;
 mod registries;
 mod schema;
 mod text;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
 pub(crate) use registries::Registries;
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
 pub(crate) use text::Source;
@@ -157,6 +159,17 @@ mod tests {
                 "registries:\n  https://quay.io: {}\n",
                 "f:2:3: \"https://quay.io\" is not a valid registry: write it without scheme",
             ),
+            (
+                "serve:\n  mirror:\n    upstreams: [https://quay.io]\n",
+                "f:3:17: \"https://quay.io\" is not a valid registry",
+            ),
+            ("serve: {mirror: {hosted: ['a b']}}\n", "f:1:27: \"a b\" is not a valid pattern"),
+            (
+                "serve: {mirror: {freshness: {moving: soon}}}\n",
+                "f:1:38: a time is needed, as in 0s, 90s or 7d",
+            ),
+            ("serve: {mirror: {freshness: {rules: [{tags: a}]}}}\n", "f:1:39: missing field `for`"),
+            ("serve: {mirror: {ttl: 1m}}\n", "f:1:18: unknown field `ttl`"),
             ("sync: {}\n", "f:1:1: unknown field `sync`"),
         ] {
             let mistake = parse(text).unwrap_err().within(Path::new("f"));
@@ -186,7 +199,19 @@ registries:
     profile: harbor
   "*":
     proxy: {env: PROXY}
-serve: {storage: images, listen: "127.0.0.1:5000", open: false}
+serve:
+  storage: images
+  listen: "127.0.0.1:5000"
+  open: false
+  mirror:
+    domain: cr.example.cn
+    upstreams: [built_in, registry.example.com:5000]
+    aliases: {registry.example.com:5000: [example, hub.example.cn]}
+    default: none
+    default_at: {quay.example.cn: quay.io}
+    hosted: team/**
+    freshness: {moving: 30s, version_like: 7d, rules: [{tags: "nightly-*", for: 0s}]}
+    keep_withdrawn: 0s
 "#;
         let config = parse(text).unwrap();
         let shown = config.to_string();

@@ -3,6 +3,7 @@
 
 mod auth_file;
 mod cloud;
+mod configured;
 mod fresh;
 mod helper;
 mod login;
@@ -19,6 +20,7 @@ use self::fresh::Fresh;
 use crate::Environment;
 use crate::config::{Account, Registries, Source};
 
+pub(crate) use configured::Configured;
 pub(crate) use helper::is_helper_name;
 pub(crate) use login::{LogIn, log_in, log_out};
 

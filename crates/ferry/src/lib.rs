@@ -18,6 +18,7 @@ mod environment;
 mod exit;
 mod generated;
 mod inspect;
+mod mirror;
 mod progress;
 mod records;
 mod remote;
@@ -90,7 +91,10 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
                 copy::copy(settings, registries, environment, arguments.verbose > 0, stop).await
             }
             Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
-            Verb::Serve(typed) => serve::serve(settings::Serve::new(typed, &loaded)?, stop).await,
+            Verb::Serve(typed) => {
+                let settings = settings::Serve::new(typed, &loaded)?;
+                serve::serve(settings, registries, environment, stop).await
+            }
             Verb::Inspect(typed) => {
                 let settings = settings::Inspect::new(typed, &environment)?;
                 let registry = settings.image.registry().cloned();

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use ferry_oci::Registry;
 use ferry_registry::{Anonymous, Client, ClientOptions};
+
+use ferry_store::Store;
+use ferry_transfer::{Mirror, Mirrors};
 
 use crate::Environment;
 use crate::config::{Account, Registries, Source};
 use crate::credentials::{Logins, OfSides};
+use crate::settings::MirrorOf;
 
 /// How registries are reached, as configured.
 pub(crate) fn options(registries: &Registries) -> ClientOptions {
@@ -43,6 +48,20 @@ pub(crate) fn check(registries: &Registries, environment: &Environment) -> anyho
         }
     }
     Ok(())
+}
+
+/// A registry behind those of `mirrors` that are its own, each opened by `open`.
+pub(crate) fn mirrored(
+    mirrors: &[MirrorOf],
+    registry: &Registry,
+    open: impl Fn(&Registry) -> ferry_store::Result<Arc<dyn Store>>,
+) -> ferry_store::Result<Arc<dyn Store>> {
+    let itself = open(registry)?;
+    let of_it = mirrors.iter().filter(|(of, _)| of == registry);
+    let mirror =
+        |(_, place): &MirrorOf| Ok(Mirror { store: open(&place.registry)?, prefix: place.prefix.clone() });
+    let mirrors = of_it.map(mirror).collect::<ferry_store::Result<Vec<Mirror>>>()?;
+    Ok(if mirrors.is_empty() { itself } else { Arc::new(Mirrors::new(mirrors, itself)) })
 }
 
 /// A client that behaves as `options` say and finds its credentials.

@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -7,26 +8,64 @@ use ferry_storage::Storage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::Environment;
+use crate::config::Registries;
 use crate::exit::Exit;
-use crate::settings::Serve;
+use crate::mirror;
+use crate::settings::{Mirror, Serve};
 
 /// Runs `ferry serve` until it is stopped.
-pub(crate) async fn serve(settings: Serve, stop: CancellationToken) -> anyhow::Result<Exit> {
+pub(crate) async fn serve(
+    settings: Serve,
+    registries: Registries,
+    environment: Environment,
+    stop: CancellationToken,
+) -> anyhow::Result<Exit> {
     let storage = Storage::open_with(&settings.storage, settings.options).await?;
+    let mut service = RegistryService::new(Arc::clone(&storage) as _);
+    let mut upstreams = None;
+    if let Some(mirror) = &settings.mirror {
+        warn(mirror, &registries, settings.open);
+        let stores = mirror::Stores::open(mirror, &storage, registries, environment).await?;
+        service = service.mirroring(stores.front(mirror.addressing.clone())?);
+        upstreams = Some(stores);
+    }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; is something else using the port?", settings.listen)
     })?;
-    let address = listener.local_addr()?;
-    // Whoever started us may be waiting for this line to know the port.
-    let mut out = std::io::stdout();
-    let _ = writeln!(out, "ferry: serving {} at http://{address}", settings.storage.display());
-    let _ = out.flush();
+    announce(&listener, &settings.storage, settings.mirror.as_ref())?;
     let upkeep = {
         let (storage, stop) = (Arc::clone(&storage), stop.clone());
         tokio::spawn(async move { storage.upkeep(stop, settings.upkeep_every).await })
     };
-    ferry_serve::serve(listener, RegistryService::new(storage), Limits::default(), stop).await;
+    ferry_serve::serve(listener, service, Limits::default(), stop).await;
+    if let Some(upstreams) = upstreams {
+        upstreams.stop().await;
+    }
     // It has been stopped as well, and ends after the piece under way.
     let _ = upkeep.await;
     Ok(Exit::Done)
+}
+
+/// Whoever started us may be waiting for these lines to know the port.
+fn announce(listener: &TcpListener, storage: &Path, mirror: Option<&Mirror>) -> std::io::Result<()> {
+    let address = listener.local_addr()?;
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "ferry: serving {} at http://{address}", storage.display());
+    if let Some(mirror) = mirror {
+        let _ = writeln!(out, "ferry: mirroring {}", mirror.names());
+    }
+    let _ = out.flush();
+    Ok(())
+}
+
+fn warn(mirror: &Mirror, registries: &Registries, open: bool) {
+    let with_accounts = mirror::with_accounts(mirror, registries);
+    if open && !with_accounts.is_empty() {
+        note!(
+            "warning: everybody who reaches this mirror can pull what the configured accounts can at {}; \
+             keep others out with a firewall, or remove the accounts",
+            with_accounts.join(", ")
+        );
+    }
 }

@@ -8,7 +8,7 @@ use ferry_oci::{Digest, Name, Reference, Registry, artifact_tag, is_fallback_tag
 use ferry_policy::naming;
 use ferry_registry::{Client, ClientOptions, Lane, Quota};
 use ferry_store::{Error, Kind, MemoryStore, PageRequest, Repository, RepositoryMut, Scope, Side, Store};
-use ferry_transfer::{Job, Mirror, Mirrors, Place};
+use ferry_transfer::{Job, Place};
 
 use crate::Environment;
 use crate::config::Registries;
@@ -320,17 +320,7 @@ impl Stores {
 
     /// A registry behind the mirrors of it that were named.
     fn mirrored(&self, registry: &Registry) -> anyhow::Result<Arc<dyn Store>> {
-        let itself = self.registry(registry, Side::Source)?;
-        let of_it = self.mirrors.iter().filter(|(of, _)| of == registry);
-        let mirrors = of_it
-            .map(|(_, place)| {
-                Ok(Mirror {
-                    store: self.registry(&place.registry, Side::Source)?,
-                    prefix: place.prefix.clone(),
-                })
-            })
-            .collect::<anyhow::Result<Vec<Mirror>>>()?;
-        Ok(if mirrors.is_empty() { itself } else { Arc::new(Mirrors::new(mirrors, itself)) })
+        Ok(remote::mirrored(&self.mirrors, registry, |host| self.registry(host, Side::Source))?)
     }
 }
 

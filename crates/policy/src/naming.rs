@@ -6,6 +6,7 @@ mod template;
 
 pub use place::Prefix;
 pub use preset::Preset;
+pub(crate) use preset::legal;
 pub use template::Template;
 
 use std::fmt;

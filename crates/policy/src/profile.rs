@@ -12,6 +12,7 @@ use ferry_oci::{ImageReference, Malformed, Name, Registry, media_type};
 
 use crate::degrade::{Degradation, Degradations};
 use crate::naming::Preset;
+use crate::pattern::fits;
 
 /// One sort of registry.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct Profile {
     pub requests_per_second: Option<u32>,
     /// Whether ferry's tests have met such a registry that nobody here wrote.
     pub tested: bool,
-    /// Hosts that it goes by; `*` stands for at least one character.
+    /// Patterns of the hosts that it goes by.
     hosts: &'static [&'static str],
 }
 
@@ -81,17 +82,6 @@ impl fmt::Display for Depth {
             (min, Some(max)) if min == max => write!(f, "names of {min} {}", part(min)),
             (min, Some(max)) => write!(f, "names of {min} to {max} parts"),
         }
-    }
-}
-
-/// Whether `host` is what `pattern` says, with `*` for at least one character.
-fn fits(pattern: &str, host: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == host,
-        Some((start, rest)) => host.strip_prefix(start).is_some_and(|host| {
-            let ends = host.char_indices().map(|(at, c)| at + c.len_utf8());
-            ends.into_iter().any(|end| fits(rest, &host[end..]))
-        }),
     }
 }
 

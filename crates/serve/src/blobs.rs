@@ -1,7 +1,7 @@
 //! Blobs: distribution-spec, "Pulling blobs" and "Deleting Blobs".
 
 use ferry_oci::{ContentRange, Digest, RangeRequest, parse_range};
-use ferry_store::{ByteRange, Error, Removed, Repository, RepositoryMut};
+use ferry_store::{Blob, BlobBody, ByteRange, Error, Removed, Repository, RepositoryMut};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_NONE_MATCH, IF_RANGE, RANGE,
 };
@@ -11,8 +11,17 @@ use http::{Method, Response, StatusCode};
 use crate::answer::{Answer, Headers, answer, has_already, header, is_tag, not_modified, nothing};
 use crate::body::{ResponseBody, empty, of_blob};
 use crate::error::{Failure, Thing};
+use crate::mirror::from_cache;
 
-pub(crate) async fn read(repository: &dyn Repository, digest: &Digest, parts: &Parts) -> Answer {
+/// Whose content it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Ours,
+    /// A file is then what the cache holds; all else is on its way.
+    Upstream,
+}
+
+pub(crate) async fn read(repository: &dyn Repository, digest: &Digest, parts: &Parts, of: Of) -> Answer {
     let head = parts.method == Method::HEAD;
     if head || parts.headers.contains_key(IF_NONE_MATCH) {
         let size = size(repository, digest).await?;
@@ -27,12 +36,18 @@ pub(crate) async fn read(repository: &dyn Repository, digest: &Digest, parts: &P
         Some(text) => part(repository, digest, text).await?,
         None => None,
     };
-    let blob =
-        repository.blob(digest, part.unwrap_or(ByteRange::ALL)).await.map_err(Failure::of(Thing::Blob))?;
+    let blob = repository.blob(digest, part.unwrap_or(ByteRange::ALL)).await;
+    let blob = blob.map_err(Failure::of(Thing::Blob))?;
+    let held = matches!(blob.body, BlobBody::File(_));
+    let response = body(blob, digest, part.is_some());
+    Ok(if of == Of::Upstream { from_cache(response, held) } else { response })
+}
+
+fn body(blob: Blob, digest: &Digest, is_part: bool) -> Response<ResponseBody> {
     let content_range = ContentRange { range: blob.range.clone(), total: Some(blob.size) };
-    let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let status = if is_part { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let response = described(answer(status, of_blob(blob)), digest);
-    Ok(if part.is_some() { response.with(CONTENT_RANGE, content_range) } else { response })
+    if is_part { response.with(CONTENT_RANGE, content_range) } else { response }
 }
 
 async fn size(repository: &dyn Repository, digest: &Digest) -> Result<u64, Failure> {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use ferry_oci::{Digest, ErrorBody, ErrorCode, MAX_MANIFEST_SIZE, Malformed, Name};
+use ferry_oci::{Digest, ErrorBody, ErrorCode, MAX_MANIFEST_SIZE, Malformed, Name, Registry};
+use ferry_policy::upstream::Unknown;
 use ferry_store::{Error, Kind, UploadToken};
 use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -25,6 +26,12 @@ pub(crate) enum Thing {
 pub(crate) enum Failure {
     /// The store said so.
     Store(Thing, Error),
+    /// The store that answers for an upstream said so.
+    Upstream(Box<AtUpstream>),
+    /// There is no such upstream.
+    UnknownUpstream(Unknown),
+    /// An upstream is only pulled from.
+    OnlyPulled(Registry),
     /// A part of the request does not follow its grammar.
     Malformed(ErrorCode, Malformed),
     /// There is nothing at this path.
@@ -53,10 +60,28 @@ pub(crate) enum Failure {
     BodyIdle,
 }
 
+/// What the store that answers for an upstream said about a thing.
+#[derive(Debug)]
+pub(crate) struct AtUpstream {
+    registry: Registry,
+    thing: Thing,
+    error: Error,
+}
+
 impl Failure {
     /// For `map_err`: what a store said about a thing.
     pub(crate) fn of(thing: Thing) -> impl Fn(Error) -> Self {
         move |error| Self::Store(thing, error)
+    }
+
+    /// What went wrong with content of an upstream.
+    pub(crate) fn at_upstream(self, registry: &Registry) -> Self {
+        match self {
+            Self::Store(thing, error) => {
+                Self::Upstream(Box::new(AtUpstream { registry: registry.clone(), thing, error }))
+            }
+            other => other,
+        }
     }
 
     /// The answer. Codes: distribution-spec, "Error Codes",
@@ -72,12 +97,9 @@ impl Failure {
             Self::Range { size } => response.with(CONTENT_RANGE, format_args!("bytes */{size}")),
             Self::OutOfOrder { name, token, offset } => show_progress(response, &name, &token, offset),
             Self::BodyIdle | Self::BodyCut => response.with(CONNECTION, "close"),
-            Self::Store(_, error) => match error.kind() {
-                Kind::RateLimited { after: Some(after) } => {
-                    response.with(RETRY_AFTER, after.as_secs().max(1))
-                }
-                _ => response,
-            },
+            Self::OnlyPulled(_) => response.with(ALLOW, "GET, HEAD"),
+            Self::Store(_, error) => patiently(response, &error),
+            Self::Upstream(at) => patiently(response, &at.error),
             _ => response,
         }
     }
@@ -85,9 +107,10 @@ impl Failure {
     fn status(&self) -> (StatusCode, ErrorCode) {
         match self {
             Self::Store(thing, error) => store_status(*thing, error.kind()),
+            Self::Upstream(at) => upstream_status(at.thing, at.error.kind()),
             Self::Malformed(code, _) => (StatusCode::BAD_REQUEST, *code),
-            Self::NoSuchPath => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
-            Self::Method { .. } | Self::Unsupported(_) => {
+            Self::NoSuchPath | Self::UnknownUpstream(_) => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
+            Self::Method { .. } | Self::Unsupported(_) | Self::OnlyPulled(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported)
             }
             Self::PageSize => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
@@ -114,7 +137,45 @@ impl Failure {
                 _ => "the registry cannot do this at present".to_owned(),
             };
         }
+        if let Self::Upstream(at) = self {
+            let AtUpstream { registry, error, .. } = &**at;
+            match status.is_server_error() {
+                true => {
+                    tracing::warn!(%registry, %error, %status, "the upstream did not give what was asked for")
+                }
+                false => tracing::info!(%registry, %error, %status, "the upstream does not give this"),
+            }
+        }
         self.to_string()
+    }
+}
+
+/// Says how long to wait, if the store did.
+fn patiently(response: Response<ResponseBody>, error: &Error) -> Response<ResponseBody> {
+    match error.kind() {
+        Kind::RateLimited { after: Some(after) } => response.with(RETRY_AFTER, after.as_secs().max(1)),
+        _ => response,
+    }
+}
+
+/// What an upstream said or did, for a client. Its own words are for the log alone: they are about the mirror's accounts
+/// and its way there.
+fn upstream_says(registry: &Registry, kind: Kind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match kind {
+        Kind::NotFound => write!(f, "not found at {registry}"),
+        Kind::Unauthorized | Kind::Denied => write!(
+            f,
+            "{registry} does not show this to the mirror: there is no such repository, or it is private"
+        ),
+        Kind::RateLimited { .. } => write!(f, "{registry} lets the mirror wait: too many requests"),
+        Kind::Stalled => {
+            write!(f, "{registry} does not answer the mirror at present, which has no copy of this")
+        }
+        Kind::DigestMismatch | Kind::Invalid => write!(f, "what {registry} sent to the mirror is damaged"),
+        Kind::Full => f.write_str("the mirror's storage is full"),
+        Kind::Unavailable | Kind::Incomplete => {
+            write!(f, "the mirror cannot get this from {registry} at present, and has no copy of it")
+        }
     }
 }
 
@@ -124,6 +185,18 @@ impl fmt::Display for Failure {
             // The client knows what it asked for.
             Self::Store(_, error) if error.kind() == Kind::NotFound => f.write_str(error.detail()),
             Self::Store(_, error) => error.fmt(f),
+            // A range of a blob is the client's own.
+            Self::Upstream(at) if at.thing == Thing::Blob && at.error.kind() == Kind::Invalid => {
+                at.error.fmt(f)
+            }
+            Self::Upstream(at) => upstream_says(&at.registry, at.error.kind(), f),
+            Self::UnknownUpstream(unknown) => unknown.fmt(f),
+            Self::OnlyPulled(registry) => {
+                write!(
+                    f,
+                    "this is a mirror of {registry}, which is only pulled from; push to {registry} itself"
+                )
+            }
             Self::Malformed(_, malformed) => malformed.fmt(f),
             Self::NoSuchPath => f.write_str("there is nothing at this path"),
             Self::Method { allow } => write!(f, "allowed here: {allow}"),
@@ -163,6 +236,21 @@ fn store_status(thing: Thing, kind: Kind) -> (StatusCode, ErrorCode) {
     }
 }
 
+/// An upstream's failure is that of a gateway. What it does not show to the mirror is not there, as it is not for anybody
+/// who asks without an account: a challenge would make clients show the mirror what is meant for the upstream. Every client
+/// goes on to the upstream itself if it is configured so.
+fn upstream_status(thing: Thing, kind: Kind) -> (StatusCode, ErrorCode) {
+    match (kind, thing) {
+        (Kind::Unauthorized | Kind::Denied, _) => store_status(thing, Kind::NotFound),
+        (Kind::Invalid, Thing::Blob) => store_status(thing, kind),
+        (Kind::Unavailable | Kind::DigestMismatch | Kind::Invalid | Kind::Incomplete, _) => {
+            (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable)
+        }
+        (Kind::Stalled, _) => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
+        _ => store_status(thing, kind),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +270,26 @@ mod tests {
         assert_eq!(status(Thing::Upload, Kind::Full), 507);
         assert_eq!(status(Thing::Blob, Kind::Unauthorized), 403);
         assert_eq!(status(Thing::Blob, Kind::Stalled), 503);
+    }
+
+    #[test]
+    fn upstreams_fail_as_gateways_and_never_challenge() {
+        let said = |thing, kind| {
+            let error = Error::new(kind, "do", "it", "token=hunter2");
+            let failure = Failure::Store(thing, error).at_upstream(&"quay.io".parse().unwrap());
+            let (status, _) = failure.status();
+            let message = failure.message(status);
+            assert!(message.contains("quay.io") && !message.contains("hunter2"), "{message}");
+            status.as_u16()
+        };
+        assert_eq!(said(Thing::Manifest, Kind::NotFound), 404);
+        assert_eq!(said(Thing::Manifest, Kind::Unauthorized), 404);
+        assert_eq!(said(Thing::Blob, Kind::Denied), 404);
+        assert_eq!(said(Thing::Blob, Kind::Unavailable), 502);
+        assert_eq!(said(Thing::Blob, Kind::Stalled), 504);
+        assert_eq!(said(Thing::Manifest, Kind::DigestMismatch), 502);
+        assert_eq!(said(Thing::Manifest, Kind::Invalid), 502);
+        assert_eq!(said(Thing::Manifest, Kind::RateLimited { after: None }), 429);
     }
 
     #[test]

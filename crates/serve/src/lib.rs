@@ -4,6 +4,9 @@
 //! `listings`), and whatever goes wrong on the way becomes an error body in exactly one place (`error`). Nothing here
 //! knows which store answers, and nothing behind the store knows of status codes and headers.
 //!
+//! With a [`Mirror`] the repository of a request may be that of an upstream (`mirror`); what answers for the upstream is a
+//! store like any other.
+//!
 //! [`RegistryService`] is the API alone, [`serve`] runs any [`Handler`] on a listener: a test puts its faults between
 //! the two.
 
@@ -13,6 +16,7 @@ mod body;
 mod error;
 mod listings;
 mod manifests;
+mod mirror;
 mod query;
 mod request;
 mod route;
@@ -22,5 +26,6 @@ mod stall;
 mod uploads;
 
 pub use body::{BoxError, ResponseBody, full};
+pub use mirror::Mirror;
 pub use server::{Limits, serve};
 pub use service::{Handler, RegistryService};

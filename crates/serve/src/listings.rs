@@ -20,33 +20,38 @@ pub(crate) async fn catalog(store: &dyn Store, page: PageRequest) -> Answer {
     Ok(linked(json_answer(&json!({"repositories": names})), "/v2/_catalog?", &found, limit))
 }
 
-pub(crate) async fn tags(repository: &dyn Repository, name: &Name, page: PageRequest) -> Answer {
+/// `here` is what was asked for, to which `n` and `last` are added for the next page.
+pub(crate) async fn tags(repository: &dyn Repository, name: &Name, here: &str, page: PageRequest) -> Answer {
     let limit = page.limit;
     let found = repository.tags(page).await.map_err(Failure::of(Thing::Repository))?;
     let tags: Vec<&str> = found.items.iter().map(|entry| entry.tag.as_str()).collect();
     let response = json_answer(&json!({"name": name.as_str(), "tags": tags}));
-    Ok(linked(response, &format!("/v2/{name}/tags/list?"), &found, limit))
+    Ok(linked(response, here, &found, limit))
 }
 
 /// Which referrers are wanted.
 pub(crate) struct Wanted {
-    pub(crate) name: Name,
     pub(crate) subject: Digest,
     pub(crate) artifact_type: Option<String>,
 }
 
-pub(crate) async fn referrers(repository: &dyn Repository, wanted: Wanted, page: PageRequest) -> Answer {
-    let Wanted { name, subject, artifact_type } = wanted;
+/// `here` is as for [`tags`].
+pub(crate) async fn referrers(
+    repository: &dyn Repository,
+    wanted: Wanted,
+    here: &str,
+    page: PageRequest,
+) -> Answer {
+    let Wanted { subject, artifact_type } = wanted;
     let limit = page.limit;
     let found = repository.referrers(&subject, artifact_type.as_deref(), page).await;
     let found = found.map_err(Failure::of(Thing::Manifest))?;
     let body = full(referrers_index(&found.items));
     let response = answer(StatusCode::OK, body).with(CONTENT_TYPE, media_type::OCI_INDEX);
-    let target = format!("/v2/{name}/referrers/{subject}?");
     Ok(match artifact_type {
-        None => linked(response, &target, &found, limit),
+        None => linked(response, here, &found, limit),
         Some(kind) => {
-            let target = format!("{target}artifactType={}&", encode(&kind));
+            let target = format!("{here}artifactType={}&", encode(&kind));
             linked(response, &target, &found, limit).with(OCI_FILTERS_APPLIED, "artifactType")
         }
     })

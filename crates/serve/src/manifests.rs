@@ -1,13 +1,13 @@
 //! Manifests: distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting tags" and "Deleting Manifests".
 
-use ferry_oci::{Algorithm, Digest, ErrorCode, Manifest, Name, Reference, Tag};
+use ferry_oci::{Algorithm, Descriptor, Digest, ErrorCode, Manifest, Name, Reference, Tag};
 use ferry_store::{Removed, Repository, RepositoryMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, IF_NONE_MATCH};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::answer::{Answer, Headers, answer, created, has_already, header, not_modified, nothing};
-use crate::body::{empty, full};
+use crate::body::{ResponseBody, empty, full};
 use crate::error::{Failure, Thing};
 use crate::request::RequestBody;
 
@@ -16,20 +16,30 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// The stored type is sent whatever `Accept` says: no registry converts, and a client can tell by the type.
 pub(crate) async fn read(repository: &dyn Repository, reference: &Reference, parts: &Parts) -> Answer {
-    let head = parts.method == Method::HEAD;
-    if head || parts.headers.contains_key(IF_NONE_MATCH) {
+    if parts.method == Method::HEAD || parts.headers.contains_key(IF_NONE_MATCH) {
         let resolved = repository.resolve(reference).await.map_err(Failure::of(Thing::Manifest))?;
-        let found = resolved.descriptor;
-        if has_already(parts, &found.digest) {
-            return Ok(not_modified(&found.digest));
-        }
-        if head {
-            return Ok(answer(StatusCode::OK, empty())
-                .named(&found.digest)
-                .with(CONTENT_TYPE, found.media_type)
-                .with(CONTENT_LENGTH, found.size));
+        if let Some(response) = without_body(&resolved.descriptor, parts) {
+            return Ok(response);
         }
     }
+    whole(repository, reference).await
+}
+
+/// The answer to who has the manifest already, or only wants to know of it.
+pub(crate) fn without_body(found: &Descriptor, parts: &Parts) -> Option<Response<ResponseBody>> {
+    if has_already(parts, &found.digest) {
+        return Some(not_modified(&found.digest));
+    }
+    (parts.method == Method::HEAD).then(|| {
+        answer(StatusCode::OK, empty())
+            .named(&found.digest)
+            .with(CONTENT_TYPE, &found.media_type)
+            .with(CONTENT_LENGTH, found.size)
+    })
+}
+
+/// The answer with the manifest.
+pub(crate) async fn whole(repository: &dyn Repository, reference: &Reference) -> Answer {
     let manifest = repository.manifest(reference).await.map_err(Failure::of(Thing::Manifest))?;
     Ok(answer(StatusCode::OK, full(manifest.bytes().clone()))
         .named(&manifest.digest())

@@ -1,4 +1,5 @@
-//! Reads method, path and query of a request once into a [`Call`].
+//! Reads method, path and query of a request once into a [`Call`]: first the path, which names a repository, and once it is
+//! known whose that is, the rest.
 
 use ferry_oci::{Digest, ErrorCode, Malformed, Name, Reference, Tag};
 use ferry_store::{Cursor, PageRequest, UploadToken};
@@ -14,13 +15,9 @@ const MAX_REFERRERS: usize = 500;
 /// The most tags that one push by digest may set.
 const MAX_TAGS: usize = 32;
 
-/// What a request asks for. The endpoints are those of the distribution specification, "Endpoints".
+/// What a request asks for in a repository. The endpoints are those of the distribution specification, "Endpoints".
 #[derive(Debug, PartialEq)]
 pub(crate) enum Call {
-    /// end-1
-    Ping,
-    /// Not in the specification, but every registry has it.
-    Catalog { page: PageRequest },
     /// end-8
     Tags { name: Name, page: PageRequest },
     /// end-12
@@ -58,40 +55,85 @@ pub(crate) enum Begin {
     Mount { digest: Digest, from: Option<Name> },
 }
 
+/// A path of the API.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Path<'a> {
+    /// What stands before `/v2`, as it is written.
+    pub(crate) base: &'a str,
+    pub(crate) to: To<'a>,
+}
+
+/// Where a path leads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum To<'a> {
+    /// end-1
+    Ping,
+    /// Not in the specification, but every registry has it.
+    Catalog,
+    Repository(Spot<'a>),
+}
+
+/// Content of a repository, by the text that stands where its name does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    pub(crate) name: &'a str,
+    part: Part,
+    rest: &'a str,
+}
+
+impl<'a> Path<'a> {
+    /// Reads a path; whose repository it names is not decided here.
+    pub(crate) fn parse(path: &'a str) -> Result<Self, Failure> {
+        const ROOT: &str = "/v2";
+        let at = path.find("/v2/").or_else(|| path.strip_suffix(ROOT).map(str::len));
+        let (base, rest) = path.split_at(at.ok_or(Failure::NoSuchPath)?);
+        let to = match &rest[ROOT.len()..] {
+            "" | "/" => To::Ping,
+            "/_catalog" => To::Catalog,
+            rest => {
+                let (name, part, rest) = split(rest).ok_or(Failure::NoSuchPath)?;
+                To::Repository(Spot { name: name.strip_prefix('/').unwrap_or(name), part, rest })
+            }
+        };
+        Ok(Self { base, to })
+    }
+}
+
+impl Spot<'_> {
+    /// The name, where nobody but this registry is meant.
+    pub(crate) fn own_name(&self) -> Result<Name, Failure> {
+        self.name.parse().map_err(|e| Failure::Malformed(ErrorCode::NameInvalid, e))
+    }
+}
+
+/// Which page of the catalogue is wanted.
+pub(crate) fn catalog(method: &Method, query: &Query) -> Result<PageRequest, Failure> {
+    read_only(method).and(page(query, MAX_NAMES))
+}
+
 impl Call {
-    /// Reads a request.
-    pub(crate) fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Failure> {
-        let query = Query::parse(query);
-        match path {
-            "/v2" | "/v2/" => return read_only(method).map(|()| Self::Ping),
-            "/v2/_catalog" => {
-                return read_only(method).and(page(&query, MAX_NAMES)).map(|page| Self::Catalog { page });
-            }
-            _ => {}
-        }
-        let (name, part, rest) = path
-            .strip_prefix("/v2")
-            .filter(|rest| rest.starts_with('/'))
-            .and_then(split)
-            .ok_or(Failure::NoSuchPath)?;
-        let name = name.strip_prefix('/').unwrap_or(name);
-        let name = name.parse().map_err(|e| Failure::Malformed(ErrorCode::NameInvalid, e))?;
-        match part {
-            Part::Tags => {
-                read_only(method).and(page(&query, MAX_NAMES)).map(|page| Self::Tags { name, page })
-            }
-            Part::Referrers => referrers(method, name, rest, &query),
-            Part::Manifests => manifest(method, name, rest, &query),
+    /// Reads a request for content of `spot`, where `name` is the repository that is meant.
+    pub(crate) fn parse(
+        method: &Method,
+        spot: &Spot<'_>,
+        name: Name,
+        query: &Query,
+    ) -> Result<Self, Failure> {
+        let rest = spot.rest;
+        match spot.part {
+            Part::Tags => read_only(method).and(page(query, MAX_NAMES)).map(|page| Self::Tags { name, page }),
+            Part::Referrers => referrers(method, name, rest, query),
+            Part::Manifests => manifest(method, name, rest, query),
             Part::Blobs => match rest.strip_prefix("uploads") {
-                Some("" | "/") => begin(method, name, &query),
-                Some(token) if token.starts_with('/') => upload(method, name, &token[1..], &query),
+                Some("" | "/") => begin(method, name, query),
+                Some(token) if token.starts_with('/') => upload(method, name, &token[1..], query),
                 _ => blob(method, name, rest),
             },
         }
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Part {
     Tags,
     Referrers,
@@ -112,7 +154,7 @@ fn split(path: &str) -> Option<(&str, Part, &str)> {
     Some((&path[..at], part, &path[at + word.len()..]))
 }
 
-fn read_only(method: &Method) -> Result<(), Failure> {
+pub(crate) fn read_only(method: &Method) -> Result<(), Failure> {
     match *method {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(Failure::Method { allow: "GET, HEAD" }),

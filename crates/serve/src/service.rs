@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferry_oci::Name;
-use ferry_store::{Repository, RepositoryMut, Scope, Store};
+use ferry_oci::{Name, Registry};
+use ferry_policy::address::Asked;
+use ferry_store::{Repository, RepositoryMut, Scope, Store, UploadToken};
 use http::header::{CONTENT_TYPE, EXPECT, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderName, Request, Response, StatusCode};
@@ -14,14 +15,16 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::answer::{Answer, Headers, answer};
+use crate::blobs::{self, Of};
 use crate::body::{BoxError, ResponseBody, full};
 use crate::error::Failure;
 use crate::listings::Wanted;
 use crate::manifests::Push;
+use crate::mirror::{self, Mirror, OCI_NAMESPACE, Place};
+use crate::query::{Query, encode};
 use crate::request::RequestBody;
-use crate::route::Call;
-use crate::uploads::Target;
-use crate::{blobs, listings, manifests, uploads};
+use crate::route::{Begin, Call, Path, Spot, To, catalog, read_only};
+use crate::{listings, manifests, uploads};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -34,17 +37,54 @@ pub trait Handler: Clone + Send + Sync + 'static {
     fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> + Send;
 }
 
-/// The distribution API in front of a store; everything is pushed and pulled under [`Scope::Hosted`].
+/// The distribution API in front of a store; everything is pushed and pulled under [`Scope::Hosted`]. With a [`Mirror`] also in
+/// front of the stores of its upstreams, which are only read.
 #[derive(Clone)]
 pub struct RegistryService {
     store: Arc<dyn Store>,
+    mirror: Option<Arc<Mirror>>,
     idle: Duration,
+}
+
+/// The repository of a request.
+struct Target<'a> {
+    store: &'a dyn Store,
+    name: Name,
+    /// Whose it is, if it is not ours.
+    upstream: Option<&'a Registry>,
+    /// The namespace that the client named it by.
+    namespace: Option<&'a str>,
+}
+
+impl Target<'_> {
+    fn reader(&self) -> Arc<dyn Repository> {
+        self.store.repository(&Scope::Hosted, &self.name)
+    }
+
+    fn writer(&self) -> Result<Arc<dyn RepositoryMut>, Failure> {
+        if let Some(registry) = self.upstream {
+            return Err(Failure::OnlyPulled(registry.clone()));
+        }
+        let writable = self.store.writable(&Scope::Hosted, &self.name);
+        writable.ok_or(Failure::Unsupported("take pushes"))
+    }
+
+    fn of(&self) -> Of {
+        if self.upstream.is_some() { Of::Upstream } else { Of::Ours }
+    }
 }
 
 impl RegistryService {
     /// The API in front of `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, idle: IDLE }
+        Self { store, mirror: None, idle: IDLE }
+    }
+
+    /// Answers for upstreams as well.
+    #[must_use]
+    pub fn mirroring(mut self, mirror: Mirror) -> Self {
+        self.mirror = Some(Arc::new(mirror));
+        self
     }
 
     /// Gives up a request body when nothing has arrived for `idle` (one minute unless said otherwise); an upload can
@@ -56,54 +96,132 @@ impl RegistryService {
     }
 
     async fn answer(&self, parts: &Parts, body: &mut RequestBody) -> Answer {
-        let call = Call::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
-        match call {
-            Call::Ping => Ok(answer(StatusCode::OK, full("{}")).with(CONTENT_TYPE, "application/json")),
-            Call::Catalog { page } => listings::catalog(self.store.as_ref(), page).await,
-            Call::Tags { name, page } => listings::tags(&*self.reader(&name), &name, page).await,
-            Call::Referrers { name, subject, artifact_type, page } => {
-                let repository = self.reader(&name);
-                listings::referrers(&*repository, Wanted { name, subject, artifact_type }, page).await
+        let path = Path::parse(parts.uri.path())?;
+        if self.mirror.is_none() && !path.base.is_empty() {
+            return Err(Failure::NoSuchPath);
+        }
+        let query = Query::parse(parts.uri.query());
+        let spot = match path.to {
+            To::Ping => {
+                read_only(&parts.method)?;
+                return Ok(answer(StatusCode::OK, full("{}")).with(CONTENT_TYPE, "application/json"));
             }
-            Call::ReadManifest { name, reference } => {
-                manifests::read(&*self.reader(&name), &reference, parts).await
+            To::Catalog => {
+                return listings::catalog(self.store.as_ref(), catalog(&parts.method, &query)?).await;
+            }
+            To::Repository(spot) => spot,
+        };
+        let target = self.target(parts, path.base, &spot, &query)?;
+        let answered = match Call::parse(&parts.method, &spot, target.name.clone(), &query) {
+            Ok(call) => self.call_on(&target, call, parts, body).await,
+            Err(failure) => Err(failure),
+        };
+        let answered = match (answered, target.upstream) {
+            (Err(failure), Some(registry)) => Err(failure.at_upstream(registry)),
+            (answered, _) => answered,
+        };
+        let response = answered.unwrap_or_else(Failure::into_response);
+        Ok(match target.namespace {
+            Some(namespace) => response.with(OCI_NAMESPACE, namespace),
+            None => response,
+        })
+    }
+
+    /// Whose repository a request means.
+    fn target<'a>(
+        &'a self,
+        parts: &Parts,
+        base: &str,
+        spot: &Spot<'_>,
+        query: &'a Query,
+    ) -> Result<Target<'a>, Failure> {
+        let own = |name| Target { store: self.store.as_ref(), name, upstream: None, namespace: None };
+        let Some(mirror) = &self.mirror else { return spot.own_name().map(own) };
+        let ns = query.get("ns");
+        let base = Some(base.trim_matches('/'));
+        let place = mirror.find(&Asked { host: mirror::host(parts), ns, base, name: spot.name })?;
+        Ok(match place {
+            Place::Hosted(name) => own(name),
+            Place::Upstream(found) => Target {
+                store: found.store.as_ref(),
+                name: found.name,
+                upstream: Some(found.registry),
+                namespace: ns.filter(|_| found.by_namespace),
+            },
+        })
+    }
+
+    async fn call_on(
+        &self,
+        target: &Target<'_>,
+        call: Call,
+        parts: &Parts,
+        body: &mut RequestBody,
+    ) -> Answer {
+        match call {
+            Call::Tags { name, page } => {
+                listings::tags(&*target.reader(), &name, &here(parts, target), page).await
+            }
+            Call::Referrers { subject, artifact_type, page, .. } => {
+                let (repository, here) = (target.reader(), here(parts, target));
+                listings::referrers(&*repository, Wanted { subject, artifact_type }, &here, page).await
+            }
+            Call::ReadManifest { reference, .. } if target.upstream.is_some() => {
+                mirror::manifest(&*target.reader(), &reference, parts).await
+            }
+            Call::ReadManifest { reference, .. } => {
+                manifests::read(&*target.reader(), &reference, parts).await
+            }
+            Call::ReadBlob { digest, .. } => {
+                blobs::read(&*target.reader(), &digest, parts, target.of()).await
             }
             Call::PutManifest { name, reference, tags } => {
-                let repository = self.writer(&name)?;
-                manifests::put(&*repository, Push { name, reference, tags }, parts, body).await
+                manifests::put(&*target.writer()?, Push { name, reference, tags }, parts, body).await
             }
-            Call::DeleteManifest { name, reference } => {
-                manifests::delete(&*self.writer(&name)?, &reference).await
+            Call::DeleteManifest { reference, .. } => manifests::delete(&*target.writer()?, &reference).await,
+            Call::DeleteBlob { digest, .. } => blobs::delete(&*target.writer()?, &digest).await,
+            Call::Begin { name, begin } => {
+                uploads::begin(&*target.writer()?, &name, self.allowed(begin, parts), body).await
             }
-            Call::ReadBlob { name, digest } => blobs::read(&*self.reader(&name), &digest, parts).await,
-            Call::DeleteBlob { name, digest } => blobs::delete(&*self.writer(&name)?, &digest).await,
-            Call::Begin { name, begin } => uploads::begin(&*self.writer(&name)?, &name, begin, body).await,
             Call::UploadStatus { name, token } => {
-                uploads::status(&Target { repository: &*self.writer(&name)?, name: &name, token: &token })
-                    .await
+                uploads::status(&upload(&*target.writer()?, &name, &token)).await
             }
             Call::Append { name, token } => {
-                let target = Target { repository: &*self.writer(&name)?, name: &name, token: &token };
-                uploads::append(&target, parts, body).await
+                uploads::append(&upload(&*target.writer()?, &name, &token), parts, body).await
             }
             Call::Commit { name, token, digest } => {
-                let target = Target { repository: &*self.writer(&name)?, name: &name, token: &token };
-                uploads::commit(&target, &digest, parts, body).await
+                uploads::commit(&upload(&*target.writer()?, &name, &token), &digest, parts, body).await
             }
-            Call::Cancel { name, token } => {
-                uploads::cancel(&Target { repository: &*self.writer(&name)?, name: &name, token: &token })
-                    .await
-            }
+            Call::Cancel { name, token } => uploads::cancel(&upload(&*target.writer()?, &name, &token)).await,
         }
     }
 
-    fn reader(&self, name: &Name) -> Arc<dyn Repository> {
-        self.store.repository(&Scope::Hosted, name)
+    /// A blob is mounted only from where it could be pulled: a name that means an upstream or nothing here may be one that
+    /// was pushed to before this was a mirror. Otherwise its bytes are wanted.
+    fn allowed(&self, begin: Begin, parts: &Parts) -> Begin {
+        match (&begin, &self.mirror) {
+            (Begin::Mount { from, .. }, Some(mirror))
+                if from.as_ref().is_none_or(|from| !mirror.hosts(mirror::host(parts), from)) =>
+            {
+                Begin::Session
+            }
+            _ => begin,
+        }
     }
+}
 
-    fn writer(&self, name: &Name) -> Result<Arc<dyn RepositoryMut>, Failure> {
-        self.store.writable(&Scope::Hosted, name).ok_or(Failure::Unsupported("take pushes"))
-    }
+fn upload<'a>(
+    repository: &'a dyn RepositoryMut,
+    name: &'a Name,
+    token: &'a UploadToken,
+) -> uploads::Target<'a> {
+    uploads::Target { repository, name, token }
+}
+
+/// What was asked for, so that the next page is asked for in the same way.
+fn here(parts: &Parts, target: &Target<'_>) -> String {
+    let namespace = target.namespace.map(|ns| format!("ns={}&", encode(ns))).unwrap_or_default();
+    format!("{}?{namespace}", parts.uri.path())
 }
 
 impl Handler for RegistryService {

@@ -7,6 +7,7 @@
 #[macro_use]
 mod sql;
 
+mod cached;
 mod check;
 mod collect;
 mod evict;
@@ -101,6 +102,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         simple(1, "catalog", include_str!("../migrations/0001_catalog.sql")),
         simple(2, "upkeep", include_str!("../migrations/0002_upkeep.sql")),
+        simple(3, "cached tags", include_str!("../migrations/0003_cached_tags.sql")),
     ])
 }
 

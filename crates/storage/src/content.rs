@@ -54,22 +54,36 @@ impl Content {
         }
     }
 
-    /// Whether the file of `digest` is there and of this size.
-    pub(crate) fn holds(&self, digest: &Digest, size: u64) -> io::Result<bool> {
+    /// How long the file of `digest` is, if it is there.
+    pub(crate) fn length(&self, digest: &Digest) -> io::Result<Option<u64>> {
         match fs::metadata(self.path(digest)) {
-            Ok(metadata) => Ok(metadata.len() == size),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Whether the file of `digest` is there and of this size.
+    pub(crate) fn holds(&self, digest: &Digest, size: u64) -> io::Result<bool> {
+        Ok(self.length(digest)? == Some(size))
     }
 
     /// Moves a verified and synchronised file to its place; durable when this returns. A file that is there already
     /// is replaced: it holds the same bytes, or it is damaged.
     pub(crate) fn place(&self, from: &Path, digest: &Digest) -> io::Result<()> {
-        let directory = self.directory(digest);
-        self.make_durable(&directory)?;
-        fs::rename(from, directory.join(digest.hex()))?;
-        sync_directory(&directory)
+        fs::rename(from, self.prepare(digest)?)?;
+        self.settle(digest)
+    }
+
+    /// Where a verified and synchronised file of `digest` is to be moved to. [`Content::settle`] comes after it.
+    pub(crate) fn prepare(&self, digest: &Digest) -> io::Result<PathBuf> {
+        self.make_durable(&self.directory(digest))?;
+        Ok(self.path(digest))
+    }
+
+    /// Makes the place of `digest` durable.
+    pub(crate) fn settle(&self, digest: &Digest) -> io::Result<()> {
+        sync_directory(&self.directory(digest))
     }
 
     /// Writes bytes that are known to be those of `digest`, by way of the file `temporary`.

@@ -12,6 +12,7 @@
 //! [`FileStaging`] keeps blobs that are still being fetched; nothing in it counts before it is verified. [`FileHints`]
 //! remembers where blobs were seen.
 
+mod cached;
 mod catalog;
 mod content;
 mod files;

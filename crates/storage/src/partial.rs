@@ -39,7 +39,13 @@ impl Paths {
 
     /// Removes all files. The bytes go last: whoever finds them finds no map, and begins anew.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        for path in [&self.new, &self.map, &self.uploads, &self.part] {
+        self.remove_notes()?;
+        remove_if_there(&self.part)
+    }
+
+    /// Removes all files but the bytes.
+    fn remove_notes(&self) -> io::Result<()> {
+        for path in [&self.new, &self.map, &self.uploads] {
             remove_if_there(path)?;
         }
         Ok(())
@@ -59,6 +65,8 @@ impl Paths {
 struct State {
     extents: Extents,
     sealed: bool,
+    /// The file of bytes belongs to somebody else, and its former name may be that of another partial blob.
+    moved: bool,
     discarded: bool,
 }
 
@@ -123,8 +131,14 @@ impl PartialFile {
         self.size
     }
 
-    pub(crate) fn is_discarded(&self) -> bool {
+    fn is_discarded(&self) -> bool {
         self.state.borrow().discarded
+    }
+
+    /// Whether it is no partial blob any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        let state = self.state.borrow();
+        state.discarded || state.moved
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -196,6 +210,9 @@ impl PartialFile {
         const OPERATION: &str = "verify staged blob";
         let writing = self.writing();
         self.check_usable(OPERATION)?;
+        if self.state.borrow().sealed && *digest == self.digest {
+            return Ok(());
+        }
         if !self.state.borrow().extents.covers(&(0..self.size)) {
             return Err(self.invalid(OPERATION, "bytes are missing"));
         }
@@ -235,10 +252,28 @@ impl PartialFile {
         self.paths.replace(&self.paths.uploads, &text).map_err(self.io(OPERATION))
     }
 
+    fn move_to(&self, to: &Path) -> Result<bool> {
+        const OPERATION: &str = "adopt staged blob";
+        let _writing = self.writing();
+        self.check_usable(OPERATION)?;
+        if !self.state.borrow().sealed {
+            return Err(self.invalid(OPERATION, "it is not verified"));
+        }
+        if self.state.borrow().moved {
+            return Ok(false);
+        }
+        let moved = self.file.sync_all().and_then(|()| fs::rename(&self.paths.part, to));
+        // As long as it does not say that it was moved nobody begins another one of the same name.
+        let moved = moved.and_then(|()| self.paths.remove_notes());
+        moved.map_err(self.io(OPERATION))?;
+        self.state.send_modify(|state| state.moved = true);
+        Ok(true)
+    }
+
     fn discard(&self) -> Result<()> {
         let _writing = self.writing();
         // The names may belong to another partial blob by now.
-        if self.is_discarded() { Ok(()) } else { self.remove() }
+        if self.is_gone() { Ok(()) } else { self.remove() }
     }
 
     fn remove(&self) -> Result<()> {
@@ -279,12 +314,13 @@ impl Partial for FilePartial {
         self.with("read staged blob", move |file| file.read_at(offset, length)).await
     }
 
-    async fn changed(&self, prefix: u64) {
+    async fn changed(&self, offset: u64) {
         let mut state = self.0.state.subscribe();
+        let wanted = offset..offset.saturating_add(1);
         // The sender lives as long as `self`, so there is no error to handle. `wait_for` looks before it waits and
         // after every change, so no wake-up is lost.
         let _ =
-            state.wait_for(|state| state.extents.prefix() > prefix || state.sealed || state.discarded).await;
+            state.wait_for(|state| state.extents.covers(&wanted) || state.sealed || state.discarded).await;
     }
 
     async fn seal(&self, digest: &Digest) -> Result<()> {
@@ -305,6 +341,11 @@ impl Partial for FilePartial {
         let target = target.to_owned();
         self.with("remember upload", move |file| Ok(file.uploads().remove(&target).map(UploadToken::new)))
             .await
+    }
+
+    async fn move_to(&self, to: &Path) -> Result<bool> {
+        let to = to.to_owned();
+        self.with("adopt staged blob", move |file| file.move_to(&to)).await
     }
 
     async fn discard(&self) -> Result<()> {

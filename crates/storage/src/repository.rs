@@ -41,8 +41,8 @@ pub(crate) fn page<T>(mut items: Vec<T>, request: &PageRequest, key: impl Fn(&T)
 
 /// One repository of one scope.
 pub(crate) struct FileRepository {
-    inner: Arc<Inner>,
-    key: Key,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) key: Key,
 }
 
 impl FileRepository {
@@ -77,7 +77,11 @@ impl FileRepository {
     }
 
     /// The first of `files` that is missing or not of its size.
-    async fn lacking(&self, operation: &'static str, files: Vec<(Digest, u64)>) -> Result<Option<Digest>> {
+    pub(crate) async fn lacking(
+        &self,
+        operation: &'static str,
+        files: Vec<(Digest, u64)>,
+    ) -> Result<Option<Digest>> {
         let inner = Arc::clone(&self.inner);
         blocking_io(operation, self.key.name(), move || {
             for (digest, size) in files {
@@ -125,7 +129,7 @@ impl FileRepository {
     }
 
     /// Puts the bytes of a manifest in place. The lease goes along, for the work ends even if we are dropped.
-    async fn put_bytes(&self, digest: Digest, bytes: Bytes) -> Result<Lease> {
+    pub(crate) async fn put_bytes(&self, digest: Digest, bytes: Bytes) -> Result<Lease> {
         let inner = Arc::clone(&self.inner);
         let temporary = inner.sessions.temporary().await;
         let lease = inner.lease(&digest).await;

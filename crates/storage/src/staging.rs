@@ -42,6 +42,8 @@ impl StagingOptions {
 pub struct FileStaging {
     directory: PathBuf,
     limit: u64,
+    /// Whether what nobody holds makes room for what somebody wants.
+    makes_room: bool,
     /// Held while a blob is opened, so that two callers in this process get the same one.
     open: Mutex<HashMap<Digest, Weak<PartialFile>>>,
 }
@@ -53,6 +55,16 @@ impl FileStaging {
     /// # Errors
     /// Whatever the file system says; [`ferry_store::Kind::Denied`] if nothing can be written there.
     pub async fn open(directory: &Path, options: StagingOptions) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self::prepare(directory, options).await?))
+    }
+
+    /// The same for a process that does not end: what it left unfinished gives way to what is wanted later, the least recent
+    /// first.
+    pub(crate) async fn open_making_room(directory: &Path, options: StagingOptions) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { makes_room: true, ..Self::prepare(directory, options).await? }))
+    }
+
+    async fn prepare(directory: &Path, options: StagingOptions) -> Result<Self> {
         let root = directory.to_owned();
         let limit = blocking_io("open staging", directory.display(), move || {
             fs::create_dir_all(&root)?;
@@ -64,7 +76,7 @@ impl FileStaging {
             }
         })
         .await?;
-        Ok(Arc::new(Self { directory: directory.to_owned(), limit, open: Mutex::default() }))
+        Ok(Self { directory: directory.to_owned(), limit, makes_room: false, open: Mutex::default() })
     }
 }
 
@@ -73,13 +85,14 @@ impl Staging for FileStaging {
     async fn open(&self, digest: &Digest, size: u64) -> Result<Option<Arc<dyn Partial>>> {
         let mut open = self.open.lock().await;
         open.retain(|_, file| file.strong_count() > 0);
-        let live = open.get(digest).and_then(Weak::upgrade).filter(|file| !file.is_discarded());
+        let live = open.get(digest).and_then(Weak::upgrade).filter(|file| !file.is_gone());
         let file = if let Some(file) = live {
             file
         } else {
-            let (directory, wanted, limit) = (self.directory.clone(), *digest, self.limit);
+            let (directory, wanted) = (self.directory.clone(), *digest);
+            let room = (self.limit, self.makes_room);
             let opened =
-                blocking_io("stage blob", digest, move || open_within(&directory, &wanted, size, limit))
+                blocking_io("stage blob", digest, move || open_within(&directory, &wanted, size, room))
                     .await?;
             let Some(file) = opened.map(Arc::new) else { return Ok(None) };
             open.insert(*digest, Arc::downgrade(&file));
@@ -88,13 +101,31 @@ impl Staging for FileStaging {
         // Two descriptors that do not agree on the size cannot both be right: the first one goes on.
         Ok((file.size() == size).then(|| Arc::new(FilePartial(file)) as Arc<dyn Partial>))
     }
+
+    async fn staged(&self, digest: &Digest) -> Result<Option<u64>> {
+        let part = Paths::of(&self.directory, digest).part;
+        blocking_io("look for staged blob", digest, move || match fs::metadata(part) {
+            Ok(found) => Ok(Some(found.len())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        })
+        .await
+    }
 }
 
 /// Opens a partial blob if it has its room already or there is room left.
-fn open_within(directory: &Path, digest: &Digest, size: u64, limit: u64) -> io::Result<Option<PartialFile>> {
+fn open_within(
+    directory: &Path,
+    digest: &Digest,
+    size: u64,
+    (limit, makes_room): (u64, bool),
+) -> io::Result<Option<PartialFile>> {
     let paths = Paths::of(directory, digest);
     let _held = lock(directory)?;
     let has_room = fs::metadata(&paths.part).is_ok_and(|part| part.len() == size);
+    if !has_room && makes_room && size <= limit {
+        make_room(directory, size, limit)?;
+    }
     if !has_room && taken(directory)?.saturating_add(size) > limit {
         return Ok(None);
     }
@@ -127,20 +158,48 @@ fn free(directory: &Path) -> io::Result<u64> {
     Ok(numbers.f_bavail.saturating_mul(numbers.f_frsize))
 }
 
+/// The partial blobs of a directory, and when they were written to last.
+fn partials(directory: &Path) -> io::Result<Vec<(SystemTime, Digest)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Some(digest) = entry.file_name().to_str().and_then(partial_name) else { continue };
+        // It may be gone by now.
+        let Ok(metadata) = entry.metadata() else { continue };
+        found.push((metadata.modified()?, digest));
+    }
+    Ok(found)
+}
+
 /// Removes stale partial blobs.
 fn sweep(directory: &Path, now: SystemTime) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        let Some(digest) = name.to_str().and_then(partial_name) else { continue };
-        let paths = Paths::of(directory, &digest);
-        let Ok(file) = File::open(&paths.part) else { continue };
+    for (modified, digest) in partials(directory)? {
         // A clock that was set back makes nothing old.
-        let age = now.duration_since(file.metadata()?.modified()?).unwrap_or_default();
-        if age > EXPIRY && file.try_lock().is_ok() {
-            paths.remove()?;
+        if now.duration_since(modified).unwrap_or_default() > EXPIRY {
+            remove_unless_held(&Paths::of(directory, &digest))?;
         }
     }
     Ok(())
+}
+
+/// Removes partial blobs that nobody holds, the least recent ones first, until `size` more bytes keep to the limit.
+fn make_room(directory: &Path, size: u64, limit: u64) -> io::Result<()> {
+    let mut partials = partials(directory)?;
+    partials.sort_unstable();
+    for (_, digest) in partials {
+        if taken(directory)?.saturating_add(size) <= limit {
+            break;
+        }
+        remove_unless_held(&Paths::of(directory, &digest))?;
+    }
+    Ok(())
+}
+
+fn remove_unless_held(paths: &Paths) -> io::Result<()> {
+    match File::open(&paths.part) {
+        Ok(file) if file.try_lock().is_ok() => paths.remove(),
+        _ => Ok(()),
+    }
 }
 
 /// The digest that a file of bytes belongs to.

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -29,6 +29,7 @@ pub(crate) const BATCH: usize = 100;
 /// DIR/catalog.sqlite   what is visible where
 /// DIR/blobs/           blobs and manifests by digest: sha256/ab/abcd…
 /// DIR/uploads/         what is still being pushed
+/// DIR/staging/         blobs that are on their way from an upstream
 /// DIR/damaged/         what a check with repair took out of blobs/
 /// ```
 /// Other files are left alone. A repository exists from its first blob or manifest on. Listings are in byte order, by
@@ -46,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) uses: Uses,
     pub(crate) clock: Clock,
     pub(crate) options: StorageOptions,
+    /// The directory of partial blobs; made when there is one.
+    pub(crate) staging: PathBuf,
     _lock: DirectoryLock,
 }
 
@@ -122,12 +125,13 @@ impl Storage {
             uses: Uses::default(),
             clock,
             options,
+            staging: directory.join("staging"),
             _lock: lock,
         };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
     }
 
-    fn at(&self, scope: &Scope, name: &Name) -> Arc<FileRepository> {
+    pub(crate) fn at(&self, scope: &Scope, name: &Name) -> Arc<FileRepository> {
         Arc::new(FileRepository::new(Arc::clone(&self.inner), Key::new(scope, name)))
     }
 }

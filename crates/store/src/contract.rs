@@ -16,6 +16,7 @@
 //! no other case uses.
 
 pub mod blobs;
+pub mod caches;
 pub mod deletes;
 mod fixtures;
 pub mod listings;
@@ -127,6 +128,19 @@ macro_rules! contract_tests {
             $crate::contract::$module::$case(subject().await).await;
         }
     )*)*};
+}
+
+/// Makes one `#[tokio::test]` of every case that a [`Cache`](crate::Cache) must pass, as [`contract_tests!`] does for
+/// stores; the argument makes a [`CacheSubject`](crate::contract::caches::CacheSubject).
+#[macro_export]
+macro_rules! cache_tests {
+    ($subject:expr) => {
+        $crate::contract_tests! { @cases $subject;
+            caches {
+                kept_manifest confirmed_tag withdrawn_tag adopted_blob unsealed_blob linked_content scopes_of_tags
+            }
+        }
+    };
 }
 
 #[cfg(test)]

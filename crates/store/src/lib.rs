@@ -10,6 +10,7 @@
 //! pay for it; [`MemoryStore`], which is stricter than any registry, is the first of them. [`CountingStore`] and
 //! [`FaultyStore`] wrap any store to assert how much work was done and what becomes of it when things break.
 
+mod cache;
 #[cfg(any(test, feature = "contract"))]
 #[expect(clippy::panic, clippy::unwrap_used, reason = "a case that cannot go on has failed")]
 pub mod contract;
@@ -20,6 +21,7 @@ mod staging;
 mod types;
 mod wrappers;
 
+pub use cache::{Cache, CachedRepository, CachedTag};
 pub use error::{Error, Kind, Result, Side};
 pub use extents::Extents;
 pub use memory::MemoryStore;

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +13,10 @@ pub trait Staging: Send + Sync {
     /// Opens the partial blob of `digest`, with whatever an earlier run finished of it, or begins an empty one.
     /// `None` if there is no room for `size` bytes or someone else is filling it at present: then do without.
     async fn open(&self, digest: &Digest, size: u64) -> Result<Option<Arc<dyn Partial>>>;
+
+    /// The size of the partial blob of `digest`, if this or an earlier process began one. It was one of a source, which says
+    /// nothing about who may see it.
+    async fn staged(&self, digest: &Digest) -> Result<Option<u64>>;
 }
 
 /// One unfinished blob of known size. Shared: one task fills it while others read what is there.
@@ -30,9 +35,8 @@ pub trait Partial: Send + Sync {
     /// Up to `length` bytes at `offset`, which must be there.
     async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes>;
 
-    /// Waits until the bytes that are there without a gap from the beginning are more than `prefix`, or the blob was
-    /// sealed or discarded.
-    async fn changed(&self, prefix: u64);
+    /// Waits until the byte at `offset` is there, or the blob was sealed or discarded.
+    async fn changed(&self, offset: u64);
 
     /// Compares all the bytes with `digest`: from now on they count. [`crate::Kind::DigestMismatch`] discards them.
     async fn seal(&self, digest: &Digest) -> Result<()>;
@@ -47,7 +51,12 @@ pub trait Partial: Send + Sync {
     /// What [`Partial::keep_upload`] remembers for `target`.
     async fn kept_upload(&self, target: &str) -> Result<Option<UploadToken>>;
 
-    /// Frees the space; the partial blob cannot be used any more.
+    /// Makes the sealed bytes durable and moves them to the file `to` of the same file system, which belongs to the caller
+    /// from then on; what is read here is still the same. False if they were moved away before.
+    /// [`crate::Kind::Invalid`] if they are not sealed.
+    async fn move_to(&self, to: &Path) -> Result<bool>;
+
+    /// Frees the space; the partial blob cannot be used any more. Bytes that were moved away stay and can be read.
     async fn discard(&self) -> Result<()>;
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::lanes::Seat;
 use crate::reader::{Origin, Reader};
+use crate::wants::Wants;
 use crate::work::Work;
 
 /// So many bytes are written to staging at once: network chunks are small, and each write costs a thread hop.
@@ -25,18 +26,20 @@ const EARLY: usize = 64 * 1024;
 /// How often it is looked whether more connections would be of use.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Fetches what `partial` lacks and compares the whole with its digest. `slots` bounds the connections of the run.
+/// Fetches what `partial` lacks and compares the whole with its digest. `slots` bounds the connections of the run; what is
+/// waited for comes earlier.
 pub(crate) async fn fill(
     partial: &dyn Partial,
     origin: &Origin,
     blob: &Descriptor,
     slots: &Arc<Semaphore>,
+    wants: &Wants,
 ) -> Result<()> {
     if partial.is_sealed() {
         return Ok(());
     }
     let work = Mutex::new(Work::new(partial.extents().gaps(0..blob.size)));
-    Fill { partial, origin, blob, work }.run(slots).await?;
+    Fill { partial, origin, blob, work, wants }.run(slots).await?;
     partial.seal(&blob.digest).await.map_err(|error| match error.kind() {
         Kind::DigestMismatch => error.on(Side::Source),
         _ => error,
@@ -48,6 +51,7 @@ struct Fill<'a> {
     origin: &'a Origin,
     blob: &'a Descriptor,
     work: Mutex<Work>,
+    wants: &'a Wants,
 }
 
 /// How a lane ended, and whether it was the first one.
@@ -78,6 +82,13 @@ impl Fill<'_> {
                     Some((false, Ok(()))) => {}
                     Some((false, Err(error))) => self.lane_failed(error)?,
                 },
+                at = self.wants.next() => {
+                    if let Some(seat) = self.origin.lanes.urgent_seat(slots)
+                        && let Some(part) = self.work().take_wanted(at)
+                    {
+                        lanes.push(self.extra_lane(part, seat).map(|result| (false, result)).boxed());
+                    }
+                }
                 () = sleep(TICK) => {}
             }
             self.origin.lanes.tick(Instant::now());
@@ -139,6 +150,7 @@ impl Fill<'_> {
         mut seat: Option<&mut Seat>,
     ) -> Result<()> {
         let ranged = self.origin.lanes.has_ranges();
+        let begun = part.start;
         let mut reader = Reader::new(self.origin, self.blob, part);
         let skipped = reader.begin().await?;
         if skipped > 0 && (ranged || seat.is_some()) {
@@ -151,7 +163,9 @@ impl Fill<'_> {
                 match next.as_mut().now_or_never() {
                     Some(next) => next,
                     None => {
-                        batch.write_from(EARLY).await?;
+                        // The very first bytes do not wait: somebody may be reading.
+                        let enough = if batch.at == begun { 1 } else { EARLY };
+                        batch.write_from(enough).await?;
                         next.await
                     }
                 }

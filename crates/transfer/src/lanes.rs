@@ -82,6 +82,19 @@ impl Lanes {
         if inner.extra >= inner.control.extra {
             return None;
         }
+        self.sit(&mut inner, slots)
+    }
+
+    /// A further lane for bytes that somebody waits for, whether or not more of them bring more.
+    pub(crate) fn urgent_seat(self: &Arc<Self>, slots: &Arc<Semaphore>) -> Option<Seat> {
+        let mut inner = self.lock();
+        if inner.ranges_ignored {
+            return None;
+        }
+        self.sit(&mut inner, slots)
+    }
+
+    fn sit(self: &Arc<Self>, inner: &mut Inner, slots: &Arc<Semaphore>) -> Option<Seat> {
         let permit = Arc::clone(slots).try_acquire_owned().ok()?;
         inner.extra += 1;
         inner.seen.starting += 1;

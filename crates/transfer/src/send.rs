@@ -14,7 +14,7 @@ const READ: u64 = 256 * 1024;
 
 /// At most so many bytes, and at least one, wait until the digest is verified: a target never has a whole blob that
 /// is wrong.
-const HELD_BACK: u64 = 16 * 1024;
+pub(crate) const HELD_BACK: u64 = 16 * 1024;
 
 /// After so many bytes it is looked whether the upload would now be resumed in another way.
 const LOOK: u64 = 4 << 20;

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::fill::fill;
 use crate::reader::Origin;
+use crate::wants::Wants;
 
 /// The staged blobs of a run. Flights of one blob to several targets share it: the source is read once.
 pub(crate) struct Spools {
@@ -18,6 +19,8 @@ pub(crate) struct Spools {
 /// A staged blob in use.
 pub(crate) struct Spool {
     pub(crate) partial: Arc<dyn Partial>,
+    /// Where readers wait for it.
+    pub(crate) wants: Arc<Wants>,
     /// Held by the one who fills it.
     filling: tokio::sync::Mutex<()>,
 }
@@ -31,7 +34,7 @@ impl Spool {
         slots: &Arc<Semaphore>,
     ) -> Result<()> {
         let _alone = self.filling.lock().await;
-        fill(&*self.partial, origin, blob, slots).await
+        fill(&*self.partial, origin, blob, slots, &self.wants).await
     }
 }
 
@@ -64,7 +67,8 @@ impl Spools {
         if let Some(spool) = open.get(&blob.digest).and_then(Weak::upgrade) {
             return Some(spool);
         }
-        let spool = Arc::new(Spool { partial, filling: tokio::sync::Mutex::default() });
+        let spool =
+            Arc::new(Spool { partial, wants: Arc::default(), filling: tokio::sync::Mutex::default() });
         open.insert(blob.digest, Arc::downgrade(&spool));
         Some(spool)
     }

@@ -10,6 +10,8 @@ const SMALLEST_PART: u64 = 1 << 20;
 const USUAL_PART: u64 = 8 << 20;
 /// Parts are not larger, so that others can help with the rest.
 const LARGEST_PART: u64 = 64 << 20;
+/// So far ahead of the first lane somebody who waits waits for it.
+const NEAR: u64 = 2 * SMALLEST_PART;
 /// A part is as large as comes in this time.
 const PART_TIME: Duration = Duration::from_secs(4);
 
@@ -80,6 +82,30 @@ impl Work {
         let part = self.take(share)?;
         self.extra += 1;
         Some(part)
+    }
+
+    /// A part for one more lane, from where somebody waits; `None` if the bytes are on their way, or soon will be.
+    pub(crate) fn take_wanted(&mut self, at: u64) -> Option<Range<u64>> {
+        if self.first.is_empty() {
+            return None;
+        }
+        if self.first.contains(&at) && at - self.first.start > NEAR {
+            self.give_back(at..self.first.end);
+            self.first.end = at;
+        }
+        let (start, end) = self.unclaimed.range(..=at).next_back().map(|(start, end)| (*start, *end))?;
+        if at >= end {
+            return None;
+        }
+        let middle = at.saturating_add(self.part).min(end);
+        self.unclaimed.remove(&start);
+        for left in [start..at, middle..end] {
+            if !left.is_empty() {
+                self.give_back(left);
+            }
+        }
+        self.extra += 1;
+        Some(at..middle)
     }
 
     fn take(&mut self, most: u64) -> Option<Range<u64>> {
@@ -193,6 +219,23 @@ mod tests {
         assert!(work.is_worth_sharing());
         assert!(!work.first_reached(3 * MIB));
         assert!(!work.is_worth_sharing(), "too little is left");
+    }
+
+    #[test]
+    fn who_waits_far_ahead_gets_a_lane() {
+        let mut work = work(&[(0, 100)]);
+        assert_eq!(work.take_wanted(50 * MIB), None, "nothing is going on yet");
+        work.take_first(true);
+        work.first_reached(10 * MIB);
+        assert_eq!(work.take_wanted(12 * MIB), None, "the first lane is about to come there");
+        assert_eq!(work.take_wanted(5 * MIB), None, "that is there");
+        assert_eq!(mib(work.take_wanted(50 * MIB)), Some((50, 58)));
+        assert_eq!(work.take_wanted(51 * MIB), None, "on its way");
+        assert_eq!(mib(work.take_wanted(95 * MIB)), Some((95, 100)));
+        assert_eq!(mib(work.take_wanted(58 * MIB)), Some((58, 66)), "the next part of the same reader");
+        assert!(work.first_reached(50 * MIB), "others have the rest");
+        work.first_ended();
+        assert_eq!(mib(work.take_first(false)), Some((66, 95)), "and nothing is left out");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
+use super::Mirror;
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
 use crate::config::Loaded;
 
@@ -16,6 +17,10 @@ pub(crate) struct Serve {
     pub(crate) options: StorageOptions,
     /// How often the storage is put in order.
     pub(crate) upkeep_every: Duration,
+    /// What is mirrored, if anything is.
+    pub(crate) mirror: Option<Mirror>,
+    /// Others may reach it.
+    pub(crate) open: bool,
 }
 
 /// Where to listen if nobody says.
@@ -32,19 +37,26 @@ impl Serve {
         options.untagged_older_than = typed.untagged_older_than.or(options.untagged_older_than);
         let upkeep_every = configured.upkeep_every.map_or(UPKEEP_EVERY, |every| every.value.0);
         let open = typed.open || configured.open;
+        let mirror = Mirror::new(loaded, typed.mirror)?;
+        let allowed = if open { Ok(()) } else { Err(risk(mirror.as_ref())) };
         let listen = match (typed.listen, configured.listen) {
-            (Some(listen), _) => listening(&listen, ("--listen", "add --open"), open)?,
-            (None, Some(listen)) => listening(&listen, (&in_file(loaded), "write open: true"), open)?,
-            (None, None) => listening(LISTEN, ("--listen", "add --open"), open)?,
+            (Some(listen), _) => listening(&listen, ("--listen", "add --open"), allowed)?,
+            (None, Some(listen)) => listening(&listen, (&in_file(loaded), "write open: true"), allowed)?,
+            (None, None) => listening(LISTEN, ("--listen", "add --open"), allowed)?,
         };
-        Ok(Self { storage, listen, options, upkeep_every })
+        if let Some(mirror) = &mirror {
+            mirror.listening(listen)?;
+        }
+        Ok(Self { storage, listen, options, upkeep_every, mirror, open })
     }
 
     /// Checks what is configured.
     pub(crate) fn check(loaded: &Loaded) -> anyhow::Result<()> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let listen = configured.listen.as_deref().unwrap_or(LISTEN);
-        listening(listen, (&in_file(loaded), "write open: true"), configured.open).map(|_| ())
+        let mirror = Mirror::new(loaded, false)?;
+        let allowed = if configured.open { Ok(()) } else { Err(risk(mirror.as_ref())) };
+        listening(listen, (&in_file(loaded), "write open: true"), allowed).map(|_| ())
     }
 }
 
@@ -115,14 +127,29 @@ fn in_file(loaded: &Loaded) -> String {
     format!("{}: serve: listen:", loaded.name())
 }
 
-fn listening(text: &str, (place, remedy): (&str, &str), open: bool) -> anyhow::Result<SocketAddr> {
+/// What others could do who reach the address.
+fn risk(mirror: Option<&Mirror>) -> &'static str {
+    match mirror.is_none_or(Mirror::takes_pushes) {
+        true => "push and delete",
+        false => "fetch images through the mirror",
+    }
+}
+
+/// Where to listen; others must not reach it unless that is `allowed`, because of what they could do.
+fn listening(
+    text: &str,
+    (place, remedy): (&str, &str),
+    allowed: Result<(), &str>,
+) -> anyhow::Result<SocketAddr> {
     let listen: SocketAddr = text.parse().with_context(|| {
         format!("{place} {text}: write an address and a port, as in 127.0.0.1:5000 or [::1]:5000")
     })?;
-    if !listen.ip().is_loopback() && !open {
+    if let Err(risk) = allowed
+        && !listen.ip().is_loopback()
+    {
         bail!(
-            "{place} {listen}: others could reach this address, and push and delete without a password; \
-             {remedy} if that is meant, or listen on 127.0.0.1"
+            "{place} {listen}: others could reach this address, and {risk} without a password; {remedy} \
+             if that is meant, or listen on 127.0.0.1"
         );
     }
     Ok(listen)
@@ -140,6 +167,7 @@ mod tests {
                 storage,
                 listen,
                 open,
+                mirror: false,
                 untagged_older_than: None,
                 size_limit: None,
                 evict_pushed: false,

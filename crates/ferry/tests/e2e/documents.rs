@@ -100,7 +100,7 @@ impl Needs {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn configurations_in_documents_are_right() {
-    for name in ["configuration.md", "registries.md", "targets.md"] {
+    for name in ["configuration.md", "mirror.md", "registries.md", "targets.md"] {
         for language in LANGUAGES {
             let found = configurations(language, name);
             assert!(!found.is_empty(), "{language}/{name} shows no configuration");

@@ -78,7 +78,7 @@ fn joined(source: &ImageReference, separator: &str) -> Result<Name, Malformed> {
 /// one, and no domain ends in a dash and a number, so it can be told from the host and from the path. Of an IPv6 address
 /// the brackets go, and a `::` at an end is written with the zero that it stands for, because no name begins or ends with
 /// a dash.
-pub(super) fn legal(registry: &Registry) -> String {
+pub(crate) fn legal(registry: &Registry) -> String {
     let text = registry.as_str().to_ascii_lowercase();
     let text = text.replace("[::", "0::").replace("::]", "::0");
     text.replace(['[', ']'], "").replace(':', "-")

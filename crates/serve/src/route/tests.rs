@@ -4,13 +4,23 @@ use super::*;
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-fn parse(method: Method, target: &str) -> Result<Call, Failure> {
+/// What a request comes to; `None` if it is for no repository.
+fn read(method: &Method, target: &str) -> Result<Option<Call>, Failure> {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    Call::parse(&method, path, query)
+    let query = Query::parse(query);
+    match Path::parse(path)?.to {
+        To::Ping => read_only(method).map(|()| None),
+        To::Catalog => catalog(method, &query).map(|_| None),
+        To::Repository(spot) => Call::parse(method, &spot, spot.own_name()?, &query).map(Some),
+    }
+}
+
+fn parse(method: Method, target: &str) -> Result<Call, Failure> {
+    read(&method, target).map(|call| call.expect("a repository"))
 }
 
 fn status(method: Method, target: &str) -> StatusCode {
-    parse(method, target).unwrap_err().into_response().status()
+    read(&method, target).unwrap_err().into_response().status()
 }
 
 fn name(text: &str) -> Name {
@@ -82,6 +92,24 @@ fn bad_grammar_is_400() {
 }
 
 #[test]
+fn what_stands_before_the_root_is_kept() {
+    for (path, base, name) in [
+        ("/v2/a/manifests/x", "", "a"),
+        ("/docker.io/v2/a/b/manifests/x", "/docker.io", "a/b"),
+        ("/a/b/v2/c/v2/d/manifests/x", "/a/b", "c/v2/d"),
+        ("//v2/a/manifests/x", "/", "a"),
+        ("/v2x/v2/r:1/a/manifests/x", "/v2x", "r:1/a"),
+    ] {
+        let parsed = Path::parse(path).unwrap();
+        let To::Repository(spot) = parsed.to else { panic!("{path}") };
+        assert_eq!((parsed.base, spot.name), (base, name), "{path}");
+    }
+    for path in ["/docker.io/v2", "/docker.io/v2/", "/v2"] {
+        assert!(matches!(Path::parse(path).unwrap().to, To::Ping), "{path}");
+    }
+}
+
+#[test]
 fn unknown_paths_and_methods() {
     for target in ["/", "*", "", "/v1/", "/v2/a", "/v2/a/tags", "/v2x/a/manifests/b", "/metrics"] {
         assert_eq!(status(Method::GET, target), StatusCode::NOT_FOUND, "{target}");
@@ -109,6 +137,6 @@ proptest::proptest! {
         method in proptest::sample::select(vec!["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "BREW"]),
         target in "/v2/([a-z%/._:]{0,12}|/blobs/|/uploads/|/manifests/|/tags/list|/referrers/|sha256:|\\PC|\\?|&|=){0,8}",
     ) {
-        let _ = parse(Method::from_bytes(method.as_bytes()).unwrap(), &target);
+        let _ = read(&Method::from_bytes(method.as_bytes()).unwrap(), &target);
     }
 }

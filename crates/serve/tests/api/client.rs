@@ -48,10 +48,15 @@ impl Server {
 
     /// A server that gives up a request body after `idle`.
     pub async fn with(limits: Limits, idle: Duration) -> Self {
+        let service = RegistryService::new(Arc::new(MemoryStore::new())).idle_after(idle);
+        Self::of(service, limits).await
+    }
+
+    /// A server of that service.
+    pub async fn of(service: RegistryService, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let service = RegistryService::new(Arc::new(MemoryStore::new())).idle_after(idle);
         let task = Some(tokio::spawn(serve(listener, service, limits, stop.clone())));
         Self { address, stop: stop.clone(), task, _guard: stop.drop_guard() }
     }
@@ -70,8 +75,10 @@ impl Server {
     /// Sends the head of a request only.
     pub async fn begin(&self, line: &str, headers: &[(&str, &str)], length: usize) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let mut head =
-            format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n");
+        let mut head = format!("{line} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n");
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            head += "host: x\r\n";
+        }
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }

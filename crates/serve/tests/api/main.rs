@@ -1,8 +1,14 @@
 //! The API through a real socket.
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod client;
 mod listings;
+mod mirror;
 mod peers;
 mod pulls;
 mod pushes;

@@ -1,8 +1,10 @@
 //! What a check compares with the files, and what it takes out.
 
 use ferry_oci::{Digest, Malformed, Tag};
+use ferry_store::Scope;
 use sqlx::{query, query_as, query_scalar};
 
+use super::key::scope_text;
 use super::{Catalog, Key, Place, decoded};
 
 /// That the repository of the manifest `r` lacks what `e` says that it needs.
@@ -70,7 +72,7 @@ impl Catalog {
     }
 
     /// The next `limit` manifests after `after`: where they end, how many they are, and those whose repository lacks
-    /// something that they need. `None` at the end.
+    /// something that they need. `None` at the end. What upstreams have comes when it is asked for, so it is not lacking.
     pub(crate) async fn incomplete(
         &self,
         after: Option<&Place>,
@@ -78,7 +80,7 @@ impl Catalog {
     ) -> sqlx::Result<Option<(Place, u64, Vec<Place>)>> {
         let (scope, name, digest) = Place::parts(after);
         let rows: Vec<(String, String, String, bool)> = query_as(concat!(
-            "SELECT r.scope, r.name, r.digest, EXISTS (SELECT 1 FROM edges AS e WHERE ",
+            "SELECT r.scope, r.name, r.digest, r.scope = $5 AND EXISTS (SELECT 1 FROM edges AS e WHERE ",
             lacking!(),
             ") FROM manifests AS r WHERE (r.scope, r.name, r.digest) > ($1, $2, $3)
              ORDER BY r.scope, r.name, r.digest LIMIT $4",
@@ -87,6 +89,7 @@ impl Catalog {
         .bind(name)
         .bind(digest)
         .bind(limit)
+        .bind(scope_text(&Scope::Hosted))
         .fetch_all(&self.readers)
         .await?;
         let count = rows.len() as u64;

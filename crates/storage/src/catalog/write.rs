@@ -58,14 +58,10 @@ impl Catalog {
         let mut transaction = self.transaction().await?;
         let needed = needed(&mut transaction, key, manifest).await?;
         if needed.is_ok() {
-            make_repository(&mut transaction, key).await?;
-            insert_manifest(&mut transaction, key, manifest).await?;
-            let (digest, now) = (manifest.digest(), self.clock.seconds());
-            mark_placed(&mut transaction, &digest, now).await?;
-            needs::list(&mut transaction, &digest, &needs::named(manifest)).await?;
+            let now = self.clock.seconds();
+            add_manifest(&mut transaction, key, manifest, now).await?;
             if let Some(tag) = tag {
-                mark_untagged(&mut transaction, key, tag, now).await?;
-                point_tag(&mut transaction, key, tag, (&digest, now)).await?;
+                point_tag(&mut transaction, key, tag, (&manifest.digest(), now)).await?;
             }
             transaction.commit().await?;
         }
@@ -113,6 +109,20 @@ impl Catalog {
         query("DELETE FROM uploads WHERE id = $1").bind(id).execute(&self.writer).await?;
         Ok(())
     }
+}
+
+/// Adds a manifest whose bytes are in place, and what it names.
+pub(super) async fn add_manifest(
+    conn: &mut SqliteConnection,
+    key: &Key,
+    manifest: &Manifest,
+    now: i64,
+) -> sqlx::Result<()> {
+    make_repository(conn, key).await?;
+    insert_manifest(conn, key, manifest).await?;
+    let digest = manifest.digest();
+    mark_placed(conn, &digest, now).await?;
+    needs::list(conn, &digest, &needs::named(manifest)).await
 }
 
 async fn make_repository(conn: &mut SqliteConnection, key: &Key) -> sqlx::Result<()> {
@@ -175,15 +185,18 @@ async fn mark_untagged(conn: &mut SqliteConnection, key: &Key, tag: &Tag, now: i
     Ok(())
 }
 
-async fn point_tag(
+/// Takes the tag from what it points at and points it at a manifest that is there. No upstream has confirmed that.
+pub(super) async fn point_tag(
     conn: &mut SqliteConnection,
     key: &Key,
     tag: &Tag,
     (digest, now): (&Digest, i64),
 ) -> sqlx::Result<()> {
+    mark_untagged(conn, key, tag, now).await?;
     query(
         "INSERT INTO tags (scope, name, tag, digest, pushed) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (scope, name, tag) DO UPDATE SET digest = excluded.digest, pushed = excluded.pushed",
+         ON CONFLICT (scope, name, tag) DO UPDATE SET
+           digest = excluded.digest, pushed = excluded.pushed, confirmed = NULL, withdrawn = NULL",
     )
     .bind(&key.scope)
     .bind(&key.name)

@@ -47,7 +47,8 @@ pub enum Finding {
         /// Whether it was taken out.
         repaired: bool,
     },
-    /// A repository lacks something that one of its manifests names: it was removed, or taken out by a repair.
+    /// A hosted repository lacks something that one of its manifests names: it was removed, or taken out by a repair. What
+    /// was fetched from upstreams may be incomplete: the rest comes when somebody asks for it.
     Incomplete {
         /// The repository's scope.
         scope: Scope,
@@ -105,7 +106,7 @@ fn failed(error: sqlx::Error) -> Error {
 
 impl Storage {
     /// Compares the files with the catalog, and the catalog with itself: every blob and manifest that a repository names
-    /// is there and whole, every manifest finds what it names in its repository, every tag its manifest. Memory is bounded,
+    /// is there and whole, every hosted manifest finds what it names in its repository, every tag its manifest. Memory is bounded,
     /// and pushes, pulls and upkeep go on meanwhile: what looks damaged is looked at again when nobody relies on it.
     ///
     /// Ends after the file or window under way when `stop` is cancelled or the future is dropped.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "here a panic is a failed test")]
 
+mod cached;
 mod check;
 mod concurrency;
 mod evict;
@@ -28,4 +29,19 @@ mod contract {
     }
 
     ferry_store::contract_tests!(subject);
+}
+
+/// The suite that every cache must pass.
+mod cache_contract {
+    use ferry_storage::Storage;
+    use ferry_store::contract::caches::CacheSubject;
+
+    async fn subject() -> CacheSubject {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Storage::open(directory.path()).await.unwrap();
+        let staging = cache.staging(None).await.unwrap();
+        CacheSubject { cache, staging, guard: Box::new(directory) }
+    }
+
+    ferry_store::cache_tests!(subject);
 }

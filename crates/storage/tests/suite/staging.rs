@@ -307,6 +307,24 @@ async fn readers_are_woken() {
     waiting.await.unwrap();
 }
 
+/// Whoever reads from the middle need not wait for what is in front.
+#[tokio::test]
+async fn readers_wait_for_their_own_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (bytes, digest) = sample();
+    let filler = partial(&*staging(directory.path()).await, &digest).await;
+    let wait = |offset| {
+        let partial = filler.clone();
+        tokio::spawn(async move { partial.changed(offset).await })
+    };
+    let (middle, front) = (wait(2000), wait(0));
+    filler.write_at(2000, bytes.slice(2000..2100)).await.unwrap();
+    middle.await.unwrap();
+    assert!(!front.is_finished());
+    filler.write_at(0, bytes.slice(..1)).await.unwrap();
+    front.await.unwrap();
+}
+
 #[tokio::test]
 async fn stale_partials_are_removed_unless_held() {
     let directory = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ferry_oci::Digest;
 use ferry_storage::{CheckOptions, CollectOptions, Depth, Storage};
-use ferry_store::{PageRequest, Scope, Store};
+use ferry_store::{Cache, PageRequest, Scope, Store};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{Connection, SqlSafeStr, SqliteConnection};
@@ -71,6 +71,33 @@ async fn write_old(directory: &Path) -> ferry_store::UploadToken {
     };
     set_back(directory).await;
     token
+}
+
+/// A catalog of the second schema, which differs in two columns.
+#[tokio::test]
+async fn tags_of_the_second_schema_count_as_confirmed_when_they_were_pushed() {
+    let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
+    {
+        let storage = open_at(directory.path(), &time).await;
+        push_image(&*upstream(&storage, "library/alpine"), &[bytes("cached", 200)], Some("latest")).await;
+    }
+    let mut second = connect(&directory.path().join("catalog.sqlite")).await;
+    sqlx::raw_sql(
+        "ALTER TABLE tags DROP COLUMN confirmed; ALTER TABLE tags DROP COLUMN withdrawn;
+         DELETE FROM _sqlx_migrations WHERE version = 3;",
+    )
+    .execute(&mut second)
+    .await
+    .unwrap();
+    second.close().await.unwrap();
+    let storage = open_at(directory.path(), &time).await;
+    assert_whole(&*upstream(&storage, "library/alpine"), &by_tag("latest")).await;
+    let scope = Scope::Upstream { host: "docker.io".to_owned(), account: None };
+    let cached = storage.cached(&scope, &"library/alpine".parse().unwrap());
+    let found = cached.tag(&tag("latest")).await.unwrap().unwrap();
+    let age = time.now().duration_since(found.confirmed).unwrap();
+    assert!(age.as_secs() < 1 && found.withdrawn.is_none(), "{age:?}");
+    assert!(cached.confirm(&tag("latest"), &found.descriptor.digest, time.now()).await.unwrap());
 }
 
 async fn assert_everything(storage: &Storage) {

@@ -16,6 +16,7 @@ fn every_case_is_listed() {
     let listed = include_str!("../contract.rs");
     let modules = [
         include_str!("blobs.rs"),
+        include_str!("caches.rs"),
         include_str!("deletes.rs"),
         include_str!("listings.rs"),
         include_str!("manifests.rs"),
@@ -26,7 +27,10 @@ fn every_case_is_listed() {
     let cases: Vec<&str> = modules
         .iter()
         .flat_map(|text| text.lines())
-        .filter_map(|line| line.strip_prefix("pub async fn ")?.strip_suffix("(subject: Subject) {"))
+        .filter_map(|line| {
+            line.strip_prefix("pub async fn ")?.strip_suffix("Subject) {")?.split_once("(subject: ")
+        })
+        .map(|(case, _)| case)
         .collect();
     assert!(cases.len() > 40, "{cases:?}");
     for case in cases {
