@@ -50,6 +50,10 @@ impl Files for Backed {
         Ok(None)
     }
 
+    fn is_left_over(&self, digest: &Digest) -> bool {
+        self.own.is_left_over(digest)
+    }
+
     fn sink(self: Arc<Self>, expect: &Expect) -> Result<Box<dyn Sink>> {
         Arc::clone(&self.own).sink(expect)
     }

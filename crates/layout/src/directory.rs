@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_oci::{Algorithm, Digest, Manifest};
+use ferry_oci::{Digest, Manifest};
 use ferry_store::{Error, Expect, FileSlice, Kind, Result};
 
-use crate::files::{Content, Files, Sink, digest_of};
+use crate::files::{Beside, Content, Files, Sink};
 use crate::index::Index;
 use crate::mark;
 use crate::temporary::{Temporary, remove_dead, sync_parent};
@@ -167,10 +167,16 @@ impl Files for Directory {
         }
     }
 
+    fn is_left_over(&self, _digest: &Digest) -> bool {
+        false
+    }
+
     fn sink(self: Arc<Self>, _expect: &Expect) -> Result<Box<dyn Sink>> {
         let failed = |e| Error::io("begin upload", self.root.display(), e);
         let temporary = Temporary::create(&self.root).map_err(failed)?;
-        Ok(Box::new(Unfinished { directory: self, temporary, length: 0 }))
+        Ok(Box::new(Beside::new(temporary, move |temporary, _, digest: &Digest| {
+            self.place_blob(temporary, digest)
+        })))
     }
 
     fn place_manifest(&self, manifest: &Manifest) -> Result<()> {
@@ -190,29 +196,6 @@ impl Files for Directory {
         let path = self.blob_path(digest);
         let removed = fs::remove_file(&path).and_then(|()| sync_parent(&path));
         removed.map_err(|e| Error::io("delete", digest, e))
-    }
-}
-
-/// A blob that is being written beside those that are whole.
-struct Unfinished {
-    directory: Arc<Directory>,
-    temporary: Temporary,
-    length: u64,
-}
-
-impl Sink for Unfinished {
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.temporary.file().write_all(bytes).map_err(|e| Error::io("write upload", "blob", e))?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
-        digest_of(self.temporary.file(), 0..self.length, algorithm)
-    }
-
-    fn keep(self: Box<Self>, digest: &Digest) -> Result<()> {
-        self.directory.place_blob(self.temporary, digest)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_oci::{Algorithm, Digest, Hasher, Manifest};
-use ferry_store::{Blob, BlobBody, ByteRange, Expect, FileSlice, Result};
+use ferry_store::{Blob, BlobBody, ByteRange, Error, Expect, FileSlice, Result};
 
 use crate::index::Index;
+use crate::temporary::Temporary;
 
 /// Where the files of a layout are: in a directory or in an archive. Everything here blocks.
 pub(crate) trait Files: fmt::Debug + Send + Sync {
@@ -29,6 +30,9 @@ pub(crate) trait Files: fmt::Debug + Send + Sync {
     fn counts_as(&self, digest: &Digest) -> Result<Option<u64>>;
 
     fn read(&self, digest: &Digest) -> Result<Option<Content>>;
+
+    /// Whether a file is only here because a process before has left it, so that no index was seen to reach it.
+    fn is_left_over(&self, digest: &Digest) -> bool;
 
     /// Where the bytes of a new blob go.
     fn sink(self: Arc<Self>, expect: &Expect) -> Result<Box<dyn Sink>>;
@@ -49,6 +53,36 @@ pub(crate) trait Sink: Send {
 
     /// Makes the content, which was verified, the blob `digest`.
     fn keep(self: Box<Self>, digest: &Digest) -> Result<()>;
+}
+
+/// A blob that is written into a file of its own first; `keep` makes so many bytes of that file the blob.
+pub(crate) struct Beside<K> {
+    temporary: Temporary,
+    length: u64,
+    keep: K,
+}
+
+impl<K: FnOnce(Temporary, u64, &Digest) -> Result<()> + Send> Beside<K> {
+    pub(crate) fn new(temporary: Temporary, keep: K) -> Self {
+        Self { temporary, length: 0, keep }
+    }
+}
+
+impl<K: FnOnce(Temporary, u64, &Digest) -> Result<()> + Send> Sink for Beside<K> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.temporary.file().write_all(bytes).map_err(|e| Error::io("write upload", "blob", e))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
+        digest_of(self.temporary.file(), 0..self.length, algorithm)
+    }
+
+    fn keep(self: Box<Self>, digest: &Digest) -> Result<()> {
+        let Self { temporary, length, keep } = *self;
+        keep(temporary, length, digest)
+    }
 }
 
 /// The bytes of a file of a layout.

@@ -8,7 +8,8 @@ use ferry_store::{Error, Kind, Result};
 use crate::files::Files;
 use crate::name::ImageName;
 
-/// The manifest that `reference` means. One that has no entry, such as a child of an index, is found by its file.
+/// The manifest that `reference` means. One that has no entry, such as a child of an index, is found by its file; but not
+/// what is only left over, because whoever finds it would not put it again, and then nothing would reach it.
 pub(crate) fn find(files: &dyn Files, name: Option<&ImageName>, reference: &Reference) -> Result<Manifest> {
     let index = files.index()?;
     let (digest, entry) = match reference {
@@ -19,6 +20,9 @@ pub(crate) fn find(files: &dyn Files, name: Option<&ImageName>, reference: &Refe
         }
         Reference::Digest(digest) => (*digest, index.by_digest(digest)),
     };
+    if entry.is_none() && files.is_left_over(&digest) {
+        return Err(Error::not_found("read manifest", reference));
+    }
     let label = entry.map(|entry| entry.media_type);
     let found = read(files, &digest, label.as_deref())?;
     found.ok_or_else(|| Error::not_found("read manifest", reference))

@@ -69,6 +69,11 @@ impl Part {
         self.lock().blobs.get(digest).copied()
     }
 
+    /// Whether a run before has left the blob, and this one has not put it again.
+    pub(super) fn is_recovered(&self, digest: &Digest) -> bool {
+        self.lock().recovered.contains(digest)
+    }
+
     /// Whether it holds one of `digests`.
     pub(super) fn holds_any(&self, digests: &HashSet<Digest>) -> bool {
         self.lock().blobs.keys().any(|digest| digests.contains(digest))

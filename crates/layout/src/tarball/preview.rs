@@ -67,6 +67,10 @@ impl Files for Preview {
         self.base.as_ref().map_or(Ok(None), |base| base.read(digest))
     }
 
+    fn is_left_over(&self, _digest: &Digest) -> bool {
+        false
+    }
+
     fn sink(self: Arc<Self>, _expect: &Expect) -> Result<Box<dyn Sink>> {
         self.refuse("begin upload")
     }

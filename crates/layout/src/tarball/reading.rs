@@ -198,6 +198,10 @@ impl Files for Archive {
         Ok(place.map(|range| Content::File(FileSlice { file: Arc::clone(&self.file), range: range.clone() })))
     }
 
+    fn is_left_over(&self, _digest: &Digest) -> bool {
+        false
+    }
+
     fn sink(self: Arc<Self>, _expect: &Expect) -> Result<Box<dyn Sink>> {
         self.read_only("begin upload")
     }

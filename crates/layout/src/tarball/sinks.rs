@@ -1,4 +1,4 @@
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use ferry_store::{Error, Expect, Kind, Result};
 
 use super::region::{Region, blob_path};
 use super::writing::Writing;
-use crate::files::{Sink, digest_of};
+use crate::files::{Beside, Sink, digest_of};
 use crate::temporary::Temporary;
 
 /// Where the bytes of a blob go: into a region of the archive, or, if nobody knows how long it must be, into a file
@@ -16,7 +16,10 @@ pub(super) fn open(archive: Arc<Writing>, expect: &Expect) -> Result<Box<dyn Sin
     let Some(size) = expect.size else {
         let temporary = Temporary::create(archive.directory())
             .map_err(|e| Error::io("begin upload", archive.directory().display(), e))?;
-        return Ok(Box::new(Spooled { archive, temporary, length: 0 }));
+        let keep = move |temporary: Temporary, length, digest: &Digest| {
+            archive.part.copy(temporary.file(), 0..length, digest)
+        };
+        return Ok(Box::new(Beside::new(temporary, keep)));
     };
     let name = blob_path(&expect.digest.unwrap_or_else(|| Digest::sha256(b"")));
     let region = archive.part.reserve(&name, size)?;
@@ -85,28 +88,5 @@ impl Drop for Filling {
         if let Some(region) = self.region.take() {
             self.archive.part.release(region);
         }
-    }
-}
-
-/// A blob of unknown length.
-struct Spooled {
-    archive: Arc<Writing>,
-    temporary: Temporary,
-    length: u64,
-}
-
-impl Sink for Spooled {
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.temporary.file().write_all(bytes).map_err(|e| Error::io("write upload", "blob", e))?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
-        digest_of(self.temporary.file(), 0..self.length, algorithm)
-    }
-
-    fn keep(self: Box<Self>, digest: &Digest) -> Result<()> {
-        self.archive.part.copy(self.temporary.file(), 0..self.length, digest)
     }
 }

@@ -325,6 +325,10 @@ impl Files for Writing {
         }
     }
 
+    fn is_left_over(&self, digest: &Digest) -> bool {
+        self.part.is_recovered(digest)
+    }
+
     fn sink(self: Arc<Self>, expect: &Expect) -> Result<Box<dyn Sink>> {
         drop(self.open("begin upload")?);
         sinks::open(self, expect)

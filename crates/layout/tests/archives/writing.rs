@@ -130,6 +130,28 @@ async fn what_a_killed_process_has_left_is_gone_on_with() {
     }
 }
 
+/// An image without a tag is known by its digest alone: found before anything reaches it, it would be lost at the end.
+#[tokio::test]
+async fn a_manifest_that_was_left_counts_when_it_is_put_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("images.tar");
+    let image = image(10);
+    let untagged = async || {
+        let layout = create(&path);
+        let reference = Reference::Digest(image.root.digest());
+        let found = writer(&layout).resolve(&reference).await.map(drop);
+        fails(found, Kind::NotFound, &image.root.digest().to_string());
+        image.push_to(&*writer(&layout), None).await.unwrap();
+        writer(&layout).resolve(&reference).await.unwrap();
+        layout
+    };
+    drop(untagged().await);
+    let layout = untagged().await;
+    assert!(layout.finish().unwrap());
+    let entries = Layout::open_archive(&path).unwrap().images().unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.digest).collect::<Vec<_>>(), [image.root.digest()]);
+}
+
 #[tokio::test]
 async fn regions_of_failed_uploads_are_used_again() {
     let dir = tempfile::tempdir().unwrap();
