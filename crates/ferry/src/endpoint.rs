@@ -95,10 +95,11 @@ impl LayoutImage {
         };
         let parse_tag = |tag: &str| tag.parse().map_err(|e: Malformed| e.reason).map(Some);
         let (path, name, tag) = match form {
-            // A colon before a slash belongs to the path.
-            Form::Directory => match rest.rsplit_once(':') {
-                Some((path, tag)) if !tag.contains('/') => (path, None, parse_tag(tag)?),
-                _ => (rest, None, None),
+            Form::Directory => match (full_name(rest), rest.rsplit_once(':')) {
+                (Some((path, image)), _) => (path, Some(ImageName::from(&image)), image.tag),
+                // A colon before a slash belongs to the path.
+                (None, Some((path, tag))) if !tag.contains('/') => (path, None, parse_tag(tag)?),
+                (None, _) => (rest, None, None),
             },
             Form::OciArchive | Form::DockerArchive => match rest.split_once(':') {
                 None => (rest, None, None),
@@ -119,6 +120,15 @@ impl LayoutImage {
         }
         Ok(Self { form, path: path.into(), name, tag, digest })
     }
+}
+
+/// `DIR:NAME:TAG`, of which the name must have its registry: without one it would look like a part of the path.
+fn full_name(text: &str) -> Option<(&str, ImageReference)> {
+    let (path, name) = text.split_once(':')?;
+    let (registry, rest) = name.split_once('/')?;
+    let image: ImageReference = name.parse().ok()?;
+    let is_full = rest.contains(':') && (registry.contains(['.', ':']) || registry == "localhost");
+    (is_full && image.digest.is_none()).then_some((path, image))
 }
 
 impl Endpoint {
@@ -219,7 +229,7 @@ impl FromStr for Endpoint {
         let bad = |what, reason| Malformed { what, input: text.to_owned(), reason };
         if let Some((form, rest)) = Form::of(text) {
             let (what, write) = match form {
-                Form::Directory => ("OCI layout", "write oci:DIR or oci:DIR:TAG"),
+                Form::Directory => ("OCI layout", "write oci:DIR, oci:DIR:TAG or oci:DIR:NAME:TAG"),
                 Form::OciArchive => {
                     ("archive", "write oci-archive:FILE, oci-archive:FILE:TAG or oci-archive:FILE:NAME:TAG")
                 }
@@ -271,6 +281,8 @@ mod tests {
             ("oci:images", "oci:images"),
             ("oci:/srv/images:v1", "oci:/srv/images:v1"),
             ("oci:/srv/a:b/images", "oci:/srv/a:b/images"),
+            ("oci:/srv/a:b/images:v1", "oci:/srv/a:b/images:v1"),
+            ("oci:images:quay.io/a/b:v1", "oci:images:quay.io/a/b:v1"),
             ("oci-archive:all.tar", "oci-archive:all.tar"),
             ("oci-archive:/srv/all.tar:v1", "oci-archive:/srv/all.tar:v1"),
             ("oci-archive:all.tar:quay.io/a/b", "oci-archive:all.tar:quay.io/a/b:latest"),
@@ -289,7 +301,11 @@ mod tests {
         assert_eq!(both.tag().unwrap().as_str(), "v1");
         let named: Endpoint = "docker-archive:x.tar:quay.io/a/b:v1".parse().unwrap();
         assert_eq!(named.image_name().unwrap().to_string(), "quay.io/a/b:v1");
-        assert_eq!("oci:dir:v1".parse::<Endpoint>().unwrap().image_name(), None);
+        let in_directory: Endpoint = "oci:dir:localhost:5000/b:v1".parse().unwrap();
+        assert_eq!(in_directory.image_name().unwrap().to_string(), "localhost:5000/b:v1");
+        for nameless in ["oci:dir:v1", "oci:/srv/a:b/images:v1"] {
+            assert_eq!(nameless.parse::<Endpoint>().unwrap().image_name(), None);
+        }
     }
 
     #[test]
