@@ -16,14 +16,14 @@ pub struct Upstream {
     /// Hosts of the mirror that stand for it, the one to recommend first.
     pub aliases: Vec<Alias>,
     /// Whether a repository of one part means one below `library/`, as at Docker Hub.
-    pub library: bool,
+    pub completes: bool,
 }
 
 impl Upstream {
     /// A registry without aliases.
     pub fn new(registry: Registry) -> Self {
-        let library = registry.is_docker_hub();
-        Self { registry, aliases: Vec::new(), library }
+        let completes = registry.is_docker_hub();
+        Self { registry, aliases: Vec::new(), completes }
     }
 
     /// The first part of names that are addressed to it: its host, where a dash stands for the colon before a port.
@@ -36,7 +36,7 @@ impl Upstream {
     /// # Errors
     /// [`Malformed`] if it is too long once `library/` is in front.
     pub fn complete(&self, name: Name) -> Result<Name, Malformed> {
-        if self.library && !name.as_str().contains('/') {
+        if self.completes && !name.as_str().contains('/') {
             format!("library/{name}").parse()
         } else {
             Ok(name)
@@ -190,7 +190,7 @@ mod tests {
         let upstreams = Upstreams::built_in();
         assert_eq!(Upstreams::new(upstreams.iter().cloned().collect()), Ok(upstreams.clone()));
         let written: Vec<String> =
-            upstreams.iter().map(|u| format!("{} {} {}", u.registry, u.aliases[0], u.library)).collect();
+            upstreams.iter().map(|u| format!("{} {} {}", u.registry, u.aliases[0], u.completes)).collect();
         assert_eq!(
             written,
             [
