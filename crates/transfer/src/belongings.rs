@@ -120,8 +120,8 @@ impl<'a> Belongings<'a> {
         Self { sides, purpose, figures, found: AtomicUsize::new(0) }
     }
 
-    /// Brings everything that belongs to the image, and what belongs to that. What fails does not hold up the others; the
-    /// first failure is the result.
+    /// Brings everything that belongs to the image, and what belongs to that. What fails does not hold up the others, but
+    /// what belongs to those of the same subject waits for the next run; the first failure is the result.
     pub(crate) async fn bring(&self, arrived: &Arrived) -> Shared<()> {
         let Some(artifacts) = wanted(self.sides) else { return Ok(()) };
         let mut level = self.subjects(arrived).await?;
