@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ferry_serve::{Limits, RegistryService};
+use ferry_serve::{Front, Limits, RegistryService};
 use ferry_storage::Storage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ pub(crate) async fn serve(
         let (storage, stop) = (Arc::clone(&storage), stop.clone());
         tokio::spawn(async move { storage.upkeep(stop, settings.upkeep_every).await })
     };
-    ferry_serve::serve(listener, service, Limits::default(), stop).await;
+    ferry_serve::serve(listener, Front::new(service), Limits::default(), stop).await;
     if let Some(upstreams) = upstreams {
         upstreams.stop().await;
     }

@@ -13,7 +13,10 @@
 mod answer;
 mod blobs;
 mod body;
+mod caller;
 mod error;
+mod figures;
+mod front;
 mod listings;
 mod manifests;
 mod mirror;
@@ -26,6 +29,9 @@ mod stall;
 mod uploads;
 
 pub use body::{BoxError, ResponseBody, full};
+pub use caller::{Caller, Peer, Served};
+pub use figures::{Figures, Health, QuotaFigures, StorageFigures, Transfer, UpstreamFigures};
+pub use front::Front;
 pub use mirror::Mirror;
 pub use server::{Limits, serve};
 pub use service::{Handler, RegistryService};

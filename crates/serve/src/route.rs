@@ -2,6 +2,7 @@
 //! known whose that is, the rest.
 
 use ferry_oci::{Digest, ErrorCode, Malformed, Name, Reference, Tag};
+use ferry_policy::access::Action;
 use ferry_store::{Cursor, PageRequest, UploadToken};
 use http::Method;
 
@@ -129,6 +130,42 @@ impl Call {
                 Some(token) if token.starts_with('/') => upload(method, name, &token[1..], query),
                 _ => blob(method, name, rest),
             },
+        }
+    }
+}
+
+impl Call {
+    /// What it does to the repository.
+    pub(crate) fn action(&self) -> Action {
+        match self {
+            Self::Tags { .. } => Action::List,
+            Self::Referrers { .. } | Self::ReadManifest { .. } | Self::ReadBlob { .. } => Action::Pull,
+            Self::PutManifest { .. }
+            | Self::Begin { .. }
+            | Self::UploadStatus { .. }
+            | Self::Append { .. }
+            | Self::Commit { .. }
+            | Self::Cancel { .. } => Action::Push,
+            Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Action::Delete,
+        }
+    }
+
+    /// The manifest or the blob that it is about.
+    pub(crate) fn reference(&self) -> Option<Reference> {
+        match self {
+            Self::ReadManifest { reference, .. }
+            | Self::PutManifest { reference, .. }
+            | Self::DeleteManifest { reference, .. } => Some(reference.clone()),
+            Self::ReadBlob { digest, .. } | Self::DeleteBlob { digest, .. } => {
+                Some(Reference::Digest(*digest))
+            }
+            Self::Referrers { subject, .. } => Some(Reference::Digest(*subject)),
+            Self::Tags { .. }
+            | Self::Begin { .. }
+            | Self::UploadStatus { .. }
+            | Self::Append { .. }
+            | Self::Commit { .. }
+            | Self::Cancel { .. } => None,
         }
     }
 }

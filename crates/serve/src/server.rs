@@ -1,9 +1,12 @@
 //! Runs a handler on a listener.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::caller::Peer;
 use crate::service::Handler;
 use crate::stall::StallLimit;
 
@@ -47,11 +51,18 @@ impl Default for Limits {
 pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits, stop: CancellationToken) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
-    while let Some(Some((stream, permit))) = stop.run_until_cancelled(accept(&listener, &permits)).await {
+    while let Some(Some((stream, address, permit))) =
+        stop.run_until_cancelled(accept(&listener, &permits)).await
+    {
         // Small answers must not wait for the acknowledgement of the one before; without it they only come later.
         let _ = stream.set_nodelay(true);
         let stream = StallLimit::new(stream, limits.write_stall);
-        connections.spawn(connection(stream, handler.clone(), limits.header_read, stop.clone(), permit));
+        let peer = Peer { address, secure: false };
+        let running = connection(stream, handler.clone(), peer, limits.header_read, stop.clone());
+        connections.spawn(async move {
+            running.await;
+            drop(permit);
+        });
         while let Some(ended) = connections.try_join_next() {
             report(ended);
         }
@@ -72,11 +83,11 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, permit)),
+            Ok((stream, address)) => return Some((stream, address, permit)),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -88,12 +99,13 @@ async fn accept(
 async fn connection<H: Handler>(
     stream: StallLimit,
     handler: H,
+    peer: Peer,
     header_read: Duration,
     stop: CancellationToken,
-    permit: OwnedSemaphorePermit,
 ) {
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let handler = handler.clone();
+        request.extensions_mut().insert(peer);
         async move { Ok::<_, Infallible>(handler.handle(request).await) }
     });
     let running = http1::Builder::new()
@@ -111,7 +123,6 @@ async fn connection<H: Handler>(
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
-    drop(permit);
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use crate::answer::{Answer, Headers, answer};
 use crate::blobs::{self, Of};
 use crate::body::{BoxError, ResponseBody, full};
+use crate::caller::Served;
 use crate::error::Failure;
 use crate::listings::Wanted;
 use crate::manifests::Push;
@@ -112,7 +113,9 @@ impl RegistryService {
             To::Repository(spot) => spot,
         };
         let target = self.target(parts, path.base, &spot, &query)?;
-        let answered = match Call::parse(&parts.method, &spot, target.name.clone(), &query) {
+        let call = Call::parse(&parts.method, &spot, target.name.clone(), &query);
+        let served = call.as_ref().ok().map(|call| served(&target, call));
+        let answered = match call {
             Ok(call) => self.call_on(&target, call, parts, body).await,
             Err(failure) => Err(failure),
         };
@@ -120,7 +123,10 @@ impl RegistryService {
             (Err(failure), Some(registry)) => Err(failure.at_upstream(registry)),
             (answered, _) => answered,
         };
-        let response = answered.unwrap_or_else(Failure::into_response);
+        let mut response = answered.unwrap_or_else(Failure::into_response);
+        if let Some(served) = served {
+            response.extensions_mut().insert(served);
+        }
         Ok(match target.namespace {
             Some(namespace) => response.with(OCI_NAMESPACE, namespace),
             None => response,
@@ -207,6 +213,18 @@ impl RegistryService {
             }
             _ => begin,
         }
+    }
+}
+
+/// What a call is about.
+fn served(target: &Target<'_>, call: &Call) -> Served {
+    Served {
+        upstream: target.upstream.cloned(),
+        repository: target.name.clone(),
+        reference: call.reference(),
+        action: call.action(),
+        blob: matches!(call, Call::ReadBlob { .. }),
+        privileged: false,
     }
 }
 
