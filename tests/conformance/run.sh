@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the official OCI conformance suite, at the commit that go.mod pins, against `ferry serve`.
+# Runs the official OCI conformance suite, at the commit that go.mod pins, against `ferry serve`: all of it against a
+# registry, and what pulls against a mirror of one.
 #
 #   tests/conformance/run.sh FERRY        FERRY is the path of a built ferry binary
 #
@@ -19,12 +20,13 @@ go_is_new_enough() {
 }
 
 work=$(mktemp -d)
-server=
+servers=()
 finish() {
-    if [ -n "$server" ]; then
+    local server
+    for server in "${servers[@]}"; do
         kill "$server" 2>/dev/null || true
         wait "$server" 2>/dev/null || true
-    fi
+    done
     rm -rf "$work"
 }
 trap finish EXIT
@@ -44,12 +46,9 @@ if [ -z "$suite" ]; then
     CGO_ENABLED=0 go build -o "$suite" github.com/opencontainers/distribution-spec/conformance
 fi
 
-"$ferry" serve --storage "$work/storage" --listen 127.0.0.1:0 >"$work/serve.out" 2>"$work/serve.err" &
-server=$!
-
-# Succeeds once the server has said where it listens and answers there.
+# Succeeds once the server NAME has said where it listens and answers there.
 answers() {
-    address=$(sed -n 's|.*http://\([0-9.:]*\).*|\1|p' "$work/serve.out" | head -n 1)
+    address=$(sed -n 's|.*http://\([0-9.:]*\).*|\1|p' "$work/$1.out" | head -n 1)
     [ -n "$address" ] || return 1
     (
         exec 3<>"/dev/tcp/${address%:*}/${address##*:}"
@@ -59,49 +58,95 @@ answers() {
     ) 2>/dev/null
 }
 
-tries=0
-until answers; do
-    if ! kill -0 "$server" 2>/dev/null || [ $((tries += 1)) -gt 300 ]; then
-        cat "$work/serve.err" >&2
-        fail "ferry serve does not answer"
-    fi
-    sleep 0.1
-done
+# Starts a server, NAME and further arguments, and leaves its address in `address`.
+start() {
+    local name=$1 tries=0 server
+    "$ferry" serve --storage "$work/$name" --listen 127.0.0.1:0 "${@:2}" >"$work/$name.out" 2>"$work/$name.err" &
+    server=$!
+    servers+=("$server")
+    until answers "$name"; do
+        if ! kill -0 "$server" 2>/dev/null || [ $((tries += 1)) -gt 300 ]; then
+            cat "$work/$name.err" >&2
+            fail "ferry serve does not answer"
+        fi
+        sleep 0.1
+    done
+}
+
+# Runs the suite against `address`, with the given variables; its output goes to NAME.out.
+run_suite() {
+    local name=$1 status=0
+    env OCI_REGISTRY="$address" OCI_TLS=disabled OCI_VERSION=1.1 OCI_LOG=warn OCI_RESULTS_DIR="$work/$name.results" \
+        OCI_REPO1=conformance/repo1 OCI_REPO2=conformance/repo2 "${@:2}" \
+        "$suite" >"$work/$name.suite" 2>"$work/$name.errors" || status=$?
+    grep -qx 'OCI Conformance Result: Pass' "$work/$name.suite" || blame "$name" "the overall result is not Pass"
+    # Of a registry that is only read this version of the suite prints a report, and crashes when it writes another.
+    [ "$name" != mirror ] || return 0
+    [ -s "$work/$name.results/results.yaml" ] || blame "$name" "the suite has written no report"
+    [ "$status" -eq 0 ] || blame "$name" "the suite ended with status $status"
+    [ "$(sed -n 's/^  version: //p' "$work/$name.results/results.yaml" | tr -d '"')" = 1.1 ] ||
+        blame "$name" "the report is not of version 1.1"
+}
+blame() {
+    cat "$work/$1.errors" >&2
+    grep -B 2 -A 4 -E ': (FAIL|Error|Skip)$' "$work/$1.suite" | head -n 200 >&2 || true
+    fail "$1: ${*:2}"
+}
+count() {
+    sed -n "/^OCI Conformance Result/,\$ s/^  $2\.*: *\([0-9]*\)\$/\1/p" "$work/$1.suite"
+}
+# What became of each category: the maps `apis` and `data` at the top level; `config` has maps of the same names further in.
+categories() {
+    awk '/^[a-z]+:$/ { part = $1; next } part != "config:" && /^  / { print part substr($0, 2) }' "$work/$1.results/results.yaml"
+}
 
 # All that is in the suite but one: sparse manifests, whose blobs a registry may refuse to miss, as ferry does. The
 # last four belong to the next version of the specification.
-status=0
-env OCI_REGISTRY="$address" OCI_TLS=disabled OCI_VERSION=1.1 OCI_LOG=warn OCI_RESULTS_DIR="$work/results" \
-    OCI_REPO1=conformance/repo1 OCI_REPO2=conformance/repo2 \
-    OCI_API_BLOBS_UPLOAD_CANCEL=true OCI_API_BLOBS_DIGEST_HEADER=true \
-    OCI_API_MANIFESTS_DIGEST_HEADER=true OCI_API_MANIFESTS_TAG_PARAM=true \
-    "$suite" >"$work/suite.out" 2>"$work/suite.err" || status=$?
-
-report=$work/results/results.yaml
-blame() {
-    cat "$work/suite.err" >&2
-    grep -B 2 -A 4 -E ': (FAIL|Error|Skip)$' "$work/suite.out" | head -n 200 >&2 || true
-    fail "$*"
-}
-count() {
-    sed -n "/^OCI Conformance Result/,\$ s/^  $1\.*: *\([0-9]*\)\$/\1/p" "$work/suite.out"
-}
-
-[ -s "$report" ] || blame "the suite has written no report"
-[ "$status" -eq 0 ] || blame "the suite ended with status $status"
-grep -qx 'OCI Conformance Result: Pass' "$work/suite.out" || blame "the overall result is not Pass"
-[ "$(sed -n 's/^  version: //p' "$report" | tr -d '"')" = 1.1 ] || blame "the report is not of version 1.1"
-
-# The results are the maps `apis` and `data` at the top level; `config` has maps of the same names further in.
-categories=$(awk '/^[a-z]+:$/ { part = $1; next } part != "config:" && /^  / { print part substr($0, 2) }' "$report")
-unclean=$(grep -v ': Pass$' <<<"$categories" | grep -vx 'data: Sparse Manifests: Disabled' || true)
-[ -z "$unclean" ] || blame "not clean: ${unclean//$'\n'/; }"
+start registry
+run_suite registry OCI_API_BLOBS_UPLOAD_CANCEL=true OCI_API_BLOBS_DIGEST_HEADER=true \
+    OCI_API_MANIFESTS_DIGEST_HEADER=true OCI_API_MANIFESTS_TAG_PARAM=true
+unclean=$(categories registry | grep -v ': Pass$' | grep -vx 'data: Sparse Manifests: Disabled' || true)
+[ -z "$unclean" ] || blame registry "not clean: ${unclean//$'\n'/; }"
 for part in apis data; do
-    [ "$(grep -c "^$part: .*: Pass\$" <<<"$categories")" -ge 20 ] || blame "the report lacks categories of $part"
+    [ "$(categories registry | grep -c "^$part: .*: Pass\$")" -ge 20 ] || blame registry "the report lacks categories of $part"
 done
-
-passed=$(count Pass) failed=$(count FAIL) errors=$(count Error) skipped=$(count Skip) disabled=$(count Disabled)
+failed=$(count registry FAIL) errors=$(count registry Error) skipped=$(count registry Skip) disabled=$(count registry Disabled)
 [ "$failed-$errors-$skipped-$disabled" = 0-0-0-0 ] ||
-    blame "$failed failed, $errors errors, $skipped skipped, $disabled disabled"
-[ "$passed" -ge 900 ] || blame "only $passed tests ran"
-echo "conformance: $passed tests passed in $(wc -l <<<"$categories") categories, 0 failed, 0 skipped, 0 disabled"
+    blame registry "$failed failed, $errors errors, $skipped skipped, $disabled disabled"
+passed=$(count registry Pass)
+[ "$passed" -ge 900 ] || blame registry "only $passed tests ran"
+echo "conformance: $passed tests passed in $(categories registry | wc -l) categories, 0 failed, 0 skipped, 0 disabled"
+
+# What the suite pushes to an upstream and may not delete there is then pulled through a mirror.
+kept=(OCI_API_BLOBS_DELETE=false OCI_API_MANIFESTS_DELETE=false OCI_API_TAGS_DELETE=false)
+start upstream
+upstream=$address
+run_suite upstream "${kept[@]}"
+repository=http://$upstream/v2/conformance/repo1
+tags=$(curl -sf "$repository/tags/list" | sed 's/.*\[//' | grep -o '"[^"]*"' | tr -d '"')
+digests=$(for tag in $tags; do
+    curl -sfI "$repository/manifests/$tag" | tr -d '\r' | sed -n 's/^docker-content-digest: //p'
+    curl -sf "$repository/manifests/$tag" | grep -oE 'sha(256|512):[0-9a-f]{64,128}'
+done | sort -u)
+those_at() { for digest in $digests; do curl -sfI -o /dev/null "$repository/$1/$digest" && echo "$digest"; done; }
+manifests=$(those_at manifests || true)
+blobs=$(those_at blobs || true)
+subjects=$(for digest in $digests; do curl -sf "$repository/referrers/$digest" | grep -q '"digest"' && echo "$digest"; done || true)
+if [ "$(wc -w <<<"$tags")" -lt 10 ] || [ "$(wc -w <<<"$manifests")" -lt 20 ] || [ "$(wc -w <<<"$blobs")" -lt 10 ] || [ -z "$subjects" ]; then
+    fail "the suite left too little at the upstream: $tags; $manifests; $blobs; $subjects"
+fi
+
+# Transparent: the suite names repositories as the upstream does.
+printf 'serve:\n  mirror: {upstreams: ["%s"], default: "%s"}\n' "$upstream" "$upstream" >"$work/mirror.yaml"
+start mirror --config "$work/mirror.yaml"
+# Without OCI_API_MANIFESTS_DIGEST_HEADER: of manifests that it has not pushed itself, the suite does not see the header.
+run_suite mirror "${kept[@]}" OCI_API_PUSH=false OCI_API_BLOBS_MOUNT_ANONYMOUS=false OCI_API_BLOBS_DIGEST_HEADER=true \
+    OCI_RO_DATA_TAGS="${tags//$'\n'/ }" OCI_RO_DATA_MANIFESTS="${manifests//$'\n'/ }" \
+    OCI_RO_DATA_BLOBS="${blobs//$'\n'/ }" OCI_RO_DATA_REFERRERS="${subjects//$'\n'/ }"
+failed=$(count mirror FAIL) errors=$(count mirror Error) skipped=$(count mirror Skip) passed=$(count mirror Pass)
+[ "$failed-$errors-$skipped" = 0-0-0 ] || blame mirror "$failed failed, $errors errors, $skipped skipped"
+[ "$passed" -ge 100 ] || blame mirror "only $passed tests ran"
+for part in "Tag listing" "Blob get" "Blob head" "Manifest get by digest" "Manifest get by tag" "Manifest head by digest" "Manifest head by tag" Referrers; do
+    grep -qE "^  $part\.+: +Pass$" "$work/mirror.suite" || blame mirror "$part did not run"
+done
+echo "conformance: $passed tests passed through a mirror, 0 failed, 0 skipped"
