@@ -61,6 +61,7 @@ answers() {
 # Starts a server, NAME and further arguments, and leaves its address in `address`.
 start() {
     local name=$1 tries=0 server
+    : >"$work/$name.out"
     "$ferry" serve --storage "$work/$name" --listen 127.0.0.1:0 "${@:2}" >"$work/$name.out" 2>"$work/$name.err" &
     server=$!
     servers+=("$server")
