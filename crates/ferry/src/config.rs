@@ -1,5 +1,6 @@
 //! `ferry.yaml`: one configuration for all verbs, read whole and checked whole before anything is opened or bound.
 
+mod limits;
 mod mirror;
 mod registries;
 mod schema;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+pub(crate) use limits::{LimitsConfig, QuotaConfig, Rate};
 pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
 pub(crate) use registries::Registries;
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};

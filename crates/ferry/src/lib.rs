@@ -18,6 +18,7 @@ mod environment;
 mod exit;
 mod generated;
 mod inspect;
+mod limits;
 mod mirror;
 mod progress;
 mod records;

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ferry_serve::{Front, Limits, RegistryService};
+use ferry_serve::RegistryService;
 use ferry_storage::Storage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Environment;
 use crate::config::Registries;
 use crate::exit::Exit;
+use crate::limits::Limiting;
 use crate::mirror;
 use crate::settings::{Mirror, Serve};
 
@@ -38,7 +39,10 @@ pub(crate) async fn serve(
         let (storage, stop) = (Arc::clone(&storage), stop.clone());
         tokio::spawn(async move { storage.upkeep(stop, settings.upkeep_every).await })
     };
-    ferry_serve::serve(listener, Front::new(service), Limits::default(), stop).await;
+    let limiting = Limiting::start(settings.limits.clients, &settings.storage).await;
+    let front = limiting.front(service);
+    ferry_serve::serve(listener, front, settings.limits.server, stop).await;
+    limiting.stop().await;
     if let Some(upstreams) = upstreams {
         upstreams.stop().await;
     }

@@ -3,6 +3,7 @@
 mod aim;
 mod archives;
 mod copy;
+mod limits;
 mod list;
 mod looking;
 mod mirror;
@@ -14,6 +15,7 @@ mod wish;
 
 pub(crate) use archives::Archives;
 pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir, refuse_collisions};
+pub(crate) use limits::ServeLimits;
 pub(crate) use looking::{Delete, Inspect, Tags, log_in, registry};
 pub(crate) use mirror::Mirror;
 pub(crate) use rewrite::{Rewrite, tagged};

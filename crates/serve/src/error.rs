@@ -10,6 +10,7 @@ use http::{Response, StatusCode};
 
 use crate::answer::{Headers, answer};
 use crate::body::{ResponseBody, full};
+use crate::limits::Excess;
 use crate::uploads::show_progress;
 
 /// What a store was asked about; it decides which "unknown" and which "invalid" the client hears.
@@ -58,6 +59,8 @@ pub(crate) enum Failure {
     BodyCut,
     /// The client has sent nothing for too long.
     BodyIdle,
+    /// The client has taken what it may.
+    Excess(Excess),
 }
 
 /// What the store that answers for an upstream said about a thing.
@@ -98,6 +101,7 @@ impl Failure {
             Self::OutOfOrder { name, token, offset } => show_progress(response, &name, &token, offset),
             Self::BodyIdle | Self::BodyCut => response.with(CONNECTION, "close"),
             Self::OnlyPulled(_) => response.with(ALLOW, "GET, HEAD"),
+            Self::Excess(excess) => response.with(RETRY_AFTER, excess.seconds()),
             Self::Store(_, error) => patiently(response, &error),
             Self::Upstream(at) => patiently(response, &at.error),
             _ => response,
@@ -123,6 +127,7 @@ impl Failure {
             Self::Length => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
             Self::BodyCut => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
             Self::BodyIdle => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
+            Self::Excess(_) => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
         }
     }
 
@@ -210,6 +215,7 @@ impl fmt::Display for Failure {
             Self::Length => f.write_str("the body is not as long as Content-Range or Content-Length says"),
             Self::BodyCut => f.write_str("the body ended early"),
             Self::BodyIdle => f.write_str("nothing was received for too long"),
+            Self::Excess(excess) => excess.fmt(f),
         }
     }
 }

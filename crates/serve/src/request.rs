@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::body::BoxError;
 use crate::error::Failure;
+use crate::limits::Pace;
 
 /// At most so many bytes of a body that nobody wants are still taken, and for so long: a client that writes all before
 /// it reads would otherwise meet a reset instead of the answer.
@@ -21,6 +22,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 pub(crate) struct RequestBody {
     incoming: UnsyncBoxBody<Bytes, BoxError>,
     idle: Duration,
+    pace: Option<Pace>,
     /// No more can be read.
     over: bool,
 }
@@ -30,7 +32,12 @@ impl RequestBody {
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        Self { incoming: incoming.map_err(Into::into).boxed_unsync(), idle, over: false }
+        Self { incoming: incoming.map_err(Into::into).boxed_unsync(), idle, pace: None, over: false }
+    }
+
+    /// Takes further bytes only at this pace.
+    pub(crate) fn keep_to(&mut self, pace: Option<Pace>) {
+        self.pace = pace;
     }
 
     /// How many bytes are still to come, if the client said so.
@@ -59,6 +66,9 @@ impl RequestBody {
             };
             // Trailers mean nothing here.
             if let Ok(bytes) = data {
+                if let Some(pace) = &self.pace {
+                    pace.take(bytes.len()).await;
+                }
                 return Ok(Some(bytes));
             }
         }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,17 +17,24 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Peer;
+use crate::limits::{Place, Places};
 use crate::service::Handler;
 use crate::stall::StallLimit;
 
 /// After a failure to accept, usually for lack of file descriptors, it is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The longest head of a request, in bytes; a longer one is answered with 431. No more than this and one piece of a body is
+/// held for a client that takes its answer slowly, too.
+const HEAD: usize = 64 * 1024;
+
 /// What one server grants its clients.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// So many connections at once; further ones wait to be accepted.
     pub connections: usize,
+    /// So many from one address; further ones are closed. Behind a proxy all come from its address.
+    pub connections_per_address: Option<NonZeroUsize>,
     /// So long a connection may take to send the head of its next request.
     pub header_read: Duration,
     /// So long a client may take no byte of an answer that is ready.
@@ -39,6 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_address: None,
             header_read: Duration::from_secs(30),
             write_stall: Duration::from_secs(60),
             grace: Duration::from_secs(30),
@@ -50,9 +59,10 @@ impl Default for Limits {
 /// time of [`Limits::grace`], and closes what is left. A connection that fails or panics takes no other with it.
 pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits, stop: CancellationToken) {
     let permits = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(limits.connections_per_address);
     let mut connections = JoinSet::new();
-    while let Some(Some((stream, address, permit))) =
-        stop.run_until_cancelled(accept(&listener, &permits)).await
+    while let Some(Some((stream, address, room))) =
+        stop.run_until_cancelled(accept(&listener, &permits, &places)).await
     {
         // Small answers must not wait for the acknowledgement of the one before; without it they only come later.
         let _ = stream.set_nodelay(true);
@@ -61,7 +71,7 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits
         let running = connection(stream, handler.clone(), peer, limits.header_read, stop.clone());
         connections.spawn(async move {
             running.await;
-            drop(permit);
+            drop(room);
         });
         while let Some(ended) = connections.try_join_next() {
             report(ended);
@@ -83,11 +93,15 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    places: &Places,
+) -> Option<(TcpStream, SocketAddr, (OwnedSemaphorePermit, Place))> {
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     loop {
         match listener.accept().await {
-            Ok((stream, address)) => return Some((stream, address, permit)),
+            Ok((stream, address)) => match places.take(address.ip()) {
+                Some(place) => return Some((stream, address, (permit, place))),
+                None => tracing::debug!(%address, "has too many connections already"),
+            },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -111,6 +125,7 @@ async fn connection<H: Handler>(
     let running = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_read)
+        .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut running = std::pin::pin!(running);
     let ended = tokio::select! {

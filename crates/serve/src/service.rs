@@ -17,8 +17,9 @@ use hyper::body::Incoming;
 use crate::answer::{Answer, Headers, answer};
 use crate::blobs::{self, Of};
 use crate::body::{BoxError, ResponseBody, full};
-use crate::caller::Served;
+use crate::caller::{Caller, Served};
 use crate::error::Failure;
+use crate::limits::{Admitted, Limiter};
 use crate::listings::Wanted;
 use crate::manifests::Push;
 use crate::mirror::{self, Mirror, OCI_NAMESPACE, Place};
@@ -44,6 +45,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
 pub struct RegistryService {
     store: Arc<dyn Store>,
     mirror: Option<Arc<Mirror>>,
+    limiter: Option<Arc<Limiter>>,
     idle: Duration,
 }
 
@@ -78,13 +80,20 @@ impl Target<'_> {
 impl RegistryService {
     /// The API in front of `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, mirror: None, idle: IDLE }
+        Self { store, mirror: None, limiter: None, idle: IDLE }
     }
 
     /// Answers for upstreams as well.
     #[must_use]
     pub fn mirroring(mut self, mirror: Mirror) -> Self {
         self.mirror = Some(Arc::new(mirror));
+        self
+    }
+
+    /// Sees to speed limits and daily quotas.
+    #[must_use]
+    pub fn limiting(mut self, limiter: Arc<Limiter>) -> Self {
+        self.limiter = Some(limiter);
         self
     }
 
@@ -115,8 +124,12 @@ impl RegistryService {
         let target = self.target(parts, path.base, &spot, &query)?;
         let call = Call::parse(&parts.method, &spot, target.name.clone(), &query);
         let served = call.as_ref().ok().map(|call| served(&target, call));
-        let answered = match call {
-            Ok(call) => self.call_on(&target, call, parts, body).await,
+        let admitted = call.and_then(|call| Ok((call, self.admit(parts, served.as_ref())?)));
+        let answered = match admitted {
+            Ok((call, mut admitted)) => {
+                body.keep_to(admitted.take_up());
+                admitted.answered(self.call_on(&target, call, parts, body).await)
+            }
             Err(failure) => Err(failure),
         };
         let answered = match (answered, target.upstream) {
@@ -155,6 +168,16 @@ impl RegistryService {
                 namespace: ns.filter(|_| found.by_namespace),
             },
         })
+    }
+
+    /// Whether the client may have an answer.
+    fn admit(&self, parts: &Parts, served: Option<&Served>) -> Result<Admitted, Failure> {
+        match (&self.limiter, served) {
+            (Some(limiter), Some(served)) => {
+                Ok(limiter.admit(&parts.method, &Caller::of(&parts.extensions), served)?)
+            }
+            _ => Ok(Admitted::default()),
+        }
     }
 
     async fn call_on(

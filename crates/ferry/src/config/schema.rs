@@ -12,6 +12,7 @@ use ferry_registry::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits::LimitsConfig;
 use super::mirror::MirrorConfig;
 use super::text::{OneOrMore, Parsed, Proxy, Source};
 use crate::credentials::is_helper_name;
@@ -257,6 +258,9 @@ pub(crate) struct Serve {
     /// How often to remove what nothing needs: 1h by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upkeep_every: Option<Parsed<Span>>,
+    /// What clients may take. Nothing is limited by default but the number of connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<LimitsConfig>,
     /// Mirror other registries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mirror: Option<MirrorConfig>,

@@ -16,7 +16,7 @@ use super::sides::of_sides;
 use super::wish::Wish;
 use crate::Environment;
 use crate::cli::{CopyArguments, ShownArguments};
-use crate::config::{MirrorPlace, Registries};
+use crate::config::{MirrorPlace, Rate, Registries};
 use crate::credentials::OfSides;
 use crate::endpoint::Endpoint;
 
@@ -113,7 +113,7 @@ impl Copy {
             (None, None) => StateDir::Nowhere,
         };
         let limit_rate = typed.limit_rate.map(|rate| rate.as_u64());
-        if limit_rate.is_some_and(|rate| rate < LEAST_RATE) {
+        if limit_rate.is_some_and(|rate| rate < Rate::LEAST) {
             bail!("--limit-rate: at least 1kB, or registries take the silence for a broken connection");
         }
         if typed.budget.is_some_and(|budget| budget.is_zero()) {
@@ -226,9 +226,6 @@ fn fitting(profile: &Profile, source: &Endpoint, target: &ImageReference) -> Str
         format!("; with the preset {preset} it would be {}/{name}", target.registry)
     })
 }
-
-/// The least that `--limit-rate` takes.
-const LEAST_RATE: u64 = 1000;
 
 fn mirror(text: &str) -> anyhow::Result<MirrorOf> {
     let bad = || {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
-use super::Mirror;
+use super::{Mirror, ServeLimits};
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
 use crate::config::Loaded;
 
@@ -19,6 +19,8 @@ pub(crate) struct Serve {
     pub(crate) upkeep_every: Duration,
     /// What is mirrored, if anything is.
     pub(crate) mirror: Option<Mirror>,
+    /// What clients may take.
+    pub(crate) limits: ServeLimits,
     /// Others may reach it.
     pub(crate) open: bool,
 }
@@ -47,7 +49,7 @@ impl Serve {
         if let Some(mirror) = &mirror {
             mirror.listening(listen)?;
         }
-        Ok(Self { storage, listen, options, upkeep_every, mirror, open })
+        Ok(Self { storage, listen, options, upkeep_every, mirror, limits: ServeLimits::new(loaded), open })
     }
 
     /// Checks what is configured.

@@ -7,6 +7,7 @@
 )]
 
 mod client;
+mod limits;
 mod listings;
 mod mirror;
 mod peers;
