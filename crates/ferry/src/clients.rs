@@ -1,8 +1,7 @@
 //! `ferry client-config` and `ferry resolve`: how a mirror is used.
 
 use ferry_policy::address::Form;
-use ferry_policy::clients::{Command, Language, Note, Syntax, Way};
-use serde::Serialize;
+use ferry_policy::clients::{Language, Note, Syntax, Way, described};
 
 use crate::cli::Output;
 use crate::exit::Exit;
@@ -35,32 +34,6 @@ fn plain(note: &Note) -> String {
     note.text(Language::English).replace('`', "")
 }
 
-/// What `ferry resolve --output json` prints.
-#[derive(Debug, Serialize)]
-struct Resolved {
-    image: String,
-    mirror: String,
-    modes: Vec<Mode>,
-}
-
-#[derive(Debug, Serialize)]
-struct Mode {
-    mode: &'static str,
-    /// What the image is called.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// Why it has no name in this mode.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    commands: Vec<Line>,
-}
-
-#[derive(Debug, Serialize)]
-struct Line {
-    tool: &'static str,
-    command: String,
-}
-
 /// Runs `ferry resolve`. It is a mistake to ask for an image that has no name at the mirror in any wanted mode.
 pub(crate) fn resolve(settings: &Resolve) -> anyhow::Result<Exit> {
     let modes = Form::ALL.into_iter().filter(|form| settings.mode.is_none_or(|mode| mode == *form));
@@ -73,12 +46,8 @@ pub(crate) fn resolve(settings: &Resolve) -> anyhow::Result<Exit> {
     match settings.output {
         Output::Text => ways.iter().for_each(show),
         Output::Json => {
-            let resolved = Resolved {
-                image: settings.image.to_string(),
-                mirror: settings.mirror.url().to_string(),
-                modes: ways.into_iter().map(Mode::from).collect(),
-            };
-            say!("{}", serde_json::to_string_pretty(&resolved)?);
+            let described = described(&settings.image, settings.mirror.url(), &ways);
+            say!("{}", serde_json::to_string_pretty(&described)?);
         }
     }
     Ok(Exit::Done)
@@ -90,17 +59,4 @@ fn show(way: &Way) {
         Err(error) => say!("{}: none; {error}", way.form),
     }
     way.commands.iter().for_each(|command| say!("    {}", command.line));
-}
-
-impl From<Way> for Mode {
-    fn from(way: Way) -> Self {
-        let line = |Command { tool, line }: Command| Line { tool: tool.as_str(), command: line };
-        let reason = way.name.as_ref().err().map(ToString::to_string);
-        Self {
-            mode: way.form.as_str(),
-            name: way.name.ok().map(|name| name.to_string()),
-            reason,
-            commands: way.commands.into_iter().map(line).collect(),
-        }
-    }
 }

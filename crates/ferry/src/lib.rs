@@ -17,6 +17,7 @@ mod delete;
 mod endpoint;
 mod environment;
 mod exit;
+mod figures;
 mod generated;
 mod inspect;
 mod mirror;

@@ -38,7 +38,12 @@ pub(crate) async fn serve(
         let (storage, stop) = (Arc::clone(&storage), stop.clone());
         tokio::spawn(async move { storage.upkeep(stop, settings.upkeep_every).await })
     };
-    ferry_serve::serve(listener, Front::new(service), Limits::default(), stop).await;
+    let mut front = Front::new(service);
+    let figures = upstreams.as_ref().map(mirror::Stores::figures);
+    if let Some(page) = settings.page.of(settings.mirror.as_ref(), figures) {
+        front = front.showing(page, &stop);
+    }
+    ferry_serve::serve(listener, front, Limits::default(), stop).await;
     if let Some(upstreams) = upstreams {
         upstreams.stop().await;
     }

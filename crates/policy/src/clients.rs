@@ -12,7 +12,7 @@ pub use commands::{Pull, Tool, familiar, shell_word};
 pub use configuration::{Client, Configuration, Snippet, Syntax};
 pub use notes::{Language, Note};
 pub use url::PublicUrl;
-pub use ways::{Command, Way};
+pub use ways::{Command, Way, described};
 
 use ferry_oci::{ImageReference, Malformed, Name, Registry};
 
@@ -78,6 +78,16 @@ impl Reached {
     /// Those who do not log in see nothing.
     pub fn wants_login(&self) -> bool {
         self.login
+    }
+
+    /// What stands in front of the repositories of an upstream in a form: `cr.example.cn/quay.io`, `quay.cr.example.cn`;
+    /// `None` if nothing does.
+    pub fn place(&self, upstream: &Upstream, form: Form) -> Option<String> {
+        match form {
+            Form::Prefix => self.prefix(upstream).ok(),
+            Form::AliasHost => self.configured.alias_of(upstream).map(|host| host.to_string()),
+            Form::Namespace | Form::Transparent => None,
+        }
     }
 
     /// What an image is called; see [`Addressing::mirrored`].

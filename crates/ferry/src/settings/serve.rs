@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
-use super::Mirror;
+use super::{Mirror, Page};
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
 use crate::config::Loaded;
 
@@ -19,6 +19,7 @@ pub(crate) struct Serve {
     pub(crate) upkeep_every: Duration,
     /// What is mirrored, if anything is.
     pub(crate) mirror: Option<Mirror>,
+    pub(crate) page: Page,
     /// Others may reach it.
     pub(crate) open: bool,
 }
@@ -47,7 +48,8 @@ impl Serve {
         if let Some(mirror) = &mirror {
             mirror.listening(listen)?;
         }
-        Ok(Self { storage, listen, options, upkeep_every, mirror, open })
+        let page = Page::new(loaded);
+        Ok(Self { storage, listen, options, upkeep_every, mirror, page, open })
     }
 
     /// Checks what is configured.

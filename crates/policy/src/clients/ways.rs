@@ -2,8 +2,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use ferry_oci::{ImageReference, Malformed, Tag};
+use serde_json::{Value, json};
 
-use super::{Pull, Reached, Tool, shell_word};
+use super::{PublicUrl, Pull, Reached, Tool, shell_word};
 use crate::address::{Form, Unmirrored};
 use crate::cut;
 
@@ -59,6 +60,22 @@ impl FromStr for Form {
             reason: format!("there are {}", Self::ALL.map(Self::as_str).join(", ")),
         })
     }
+}
+
+/// Ways to an image as JSON, the same wherever it is shown.
+pub fn described(image: &ImageReference, mirror: &PublicUrl, ways: &[Way]) -> Value {
+    let command = |one: &Command| json!({"tool": one.tool.as_str(), "command": one.line});
+    let mode = |way: &Way| {
+        let commands: Vec<Value> = way.commands.iter().map(command).collect();
+        match &way.name {
+            Ok(name) => json!({"mode": way.form.as_str(), "name": name.to_string(), "commands": commands}),
+            Err(error) => {
+                json!({"mode": way.form.as_str(), "reason": error.to_string(), "commands": commands})
+            }
+        }
+    };
+    let modes: Vec<Value> = ways.iter().map(mode).collect();
+    json!({"image": image.to_string(), "mirror": mirror.to_string(), "modes": modes})
 }
 
 impl Reached {
