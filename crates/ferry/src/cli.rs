@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod clients;
 mod shown;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferry_policy::platforms::{Mode, Pattern};
 
+pub(crate) use clients::{ClientConfigArguments, ResolveArguments};
 pub(crate) use shown::{
     CompletionsArguments, ManArguments, Progress, SchemaArguments, SchemaOf, ShownArguments, Tool, When,
 };
@@ -45,6 +47,8 @@ pub(crate) enum Verb {
     Copy(CopyArguments),
     Rewrite(RewriteArguments),
     Serve(ServeArguments),
+    ClientConfig(ClientConfigArguments),
+    Resolve(ResolveArguments),
     Inspect(InspectArguments),
     Tags(TagsArguments),
     Delete(DeleteArguments),

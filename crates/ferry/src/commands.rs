@@ -1,7 +1,7 @@
 //! Commands that pull an image from where it was copied to and give it the name of its source back.
 
-use ferry_layout::ImageName;
 use ferry_oci::{Digest, ImageReference, Tag};
+use ferry_policy::clients::{Pull, shell_word};
 
 use crate::cli::Tool;
 use crate::endpoint::{Endpoint, Form, LayoutImage};
@@ -35,7 +35,7 @@ pub(crate) fn commands(tools: &[Tool], image: &Pullable<'_>) -> Vec<String> {
 
 /// The command that reads an archive, if the tool has one for it.
 fn load(tool: Tool, archive: &LayoutImage) -> Option<String> {
-    let file = quoted(&archive.path.to_string_lossy());
+    let file = shell_word(&archive.path.to_string_lossy());
     match (tool, archive.form) {
         (Tool::Docker, Form::DockerArchive) => Some(format!("docker load -i {file}")),
         // podman load takes a layout only if it holds one image, which nobody knows here.
@@ -47,63 +47,19 @@ fn load(tool: Tool, archive: &LayoutImage) -> Option<String> {
 }
 
 fn command(tool: Tool, from: &ImageReference, image: &Pullable<'_>) -> String {
-    let plain = |flag: &'static str| if image.plain_http { flag } else { "" };
-    let (pull, tag, flag) = match tool {
-        Tool::Docker => ("docker pull".to_owned(), "docker tag".to_owned(), ""),
-        Tool::Podman => ("podman pull".to_owned(), "podman tag".to_owned(), plain(" --tls-verify=false")),
-        Tool::Crictl => return format!("crictl pull {}", quoted(&from.to_string())),
-        Tool::Ctr => {
-            let ctr = format!("ctr -n {NAMESPACE} images");
-            (format!("{ctr} pull"), format!("{ctr} tag"), plain(" --plain-http"))
-        }
-        Tool::Nerdctl => {
-            let nerdctl = format!("nerdctl -n {NAMESPACE}");
-            (format!("{nerdctl} pull"), format!("{nerdctl} tag"), plain(" --insecure-registry"))
-        }
-    };
-    let from = quoted(&from.to_string());
-    let pull = format!("{pull}{flag} {from}");
-    let names = names(tool, image);
-    if names.is_empty() {
-        return pull;
-    }
-    let tags = names.iter().map(|name| format!(" && {tag} {from} {}", quoted(name)));
-    [pull].into_iter().chain(tags).collect()
+    Pull { from, names: &names(tool, image), plain_http: image.plain_http }.with(tool.into())
 }
 
 /// How the tool calls the source. Only containerd takes a digest for a name, and only if it is the image's.
-fn names(tool: Tool, image: &Pullable<'_>) -> Vec<String> {
+fn names(tool: Tool, image: &Pullable<'_>) -> Vec<ImageReference> {
     let Endpoint::Registry(source) = image.source else { return Vec::new() };
     let tag = source.tag.clone().or_else(|| source.digest.is_none().then(Tag::latest));
     let by_tag = tag.map(|tag| ImageReference { tag: Some(tag), digest: None, ..source.clone() });
     let by_digest = source.digest.filter(|digest| tool == Tool::Ctr && *digest == image.digest);
     let by_digest = by_digest.map(|_| ImageReference { tag: None, ..source.clone() });
     let target = image.target.to_string();
-    let shown = |name: ImageReference| match tool {
-        // Theirs is the short form; podman would put localhost/ before it, and containerd knows no short forms.
-        Tool::Docker | Tool::Nerdctl => familiar(&name),
-        Tool::Podman | Tool::Ctr | Tool::Crictl => name.to_string(),
-    };
     let names = by_tag.into_iter().chain(by_digest);
-    names.filter(|name| name.to_string() != target).map(shown).collect()
-}
-
-/// A name as people write it for Docker: what goes without saying is left out.
-fn familiar(image: &ImageReference) -> String {
-    let short = ImageName::from(image).familiar();
-    match &image.tag {
-        Some(tag) => format!("{short}:{tag}"),
-        None => short,
-    }
-}
-
-/// One word for a shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@%_+=:,./-".contains(c);
-    match word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
+    names.filter(|name| name.to_string() != target).collect()
 }
 
 #[cfg(test)]

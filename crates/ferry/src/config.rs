@@ -2,6 +2,7 @@
 
 mod limits;
 mod mirror;
+mod page;
 mod registries;
 mod schema;
 mod text;
@@ -15,6 +16,7 @@ use anyhow::{Context, bail};
 
 pub(crate) use limits::{LimitsConfig, QuotaConfig, Rate};
 pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
+pub(crate) use page::ShownTo;
 pub(crate) use registries::Registries;
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
 pub(crate) use text::Source;
@@ -172,6 +174,7 @@ mod tests {
             ),
             ("serve: {mirror: {freshness: {rules: [{tags: a}]}}}\n", "f:1:39: missing field `for`"),
             ("serve: {mirror: {ttl: 1m}}\n", "f:1:18: unknown field `ttl`"),
+            ("serve: {page: {figures: me}}\n", "f:1:26: unknown variant `me`"),
             ("sync: {}\n", "f:1:1: unknown field `sync`"),
         ] {
             let mistake = parse(text).unwrap_err().within(Path::new("f"));
@@ -214,6 +217,7 @@ serve:
     hosted: team/**
     freshness: {moving: 30s, version_like: 7d, rules: [{tags: "nightly-*", for: 0s}]}
     keep_withdrawn: 0s
+  page: {enabled: true, figures: hidden}
 "#;
         let config = parse(text).unwrap();
         let shown = config.to_string();

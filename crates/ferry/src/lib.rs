@@ -8,6 +8,7 @@
 mod say;
 
 mod cli;
+mod clients;
 mod commands;
 mod config;
 mod copy;
@@ -16,6 +17,7 @@ mod delete;
 mod endpoint;
 mod environment;
 mod exit;
+mod figures;
 mod generated;
 mod inspect;
 mod limits;
@@ -96,6 +98,10 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
                 let settings = settings::Serve::new(typed, &loaded)?;
                 serve::serve(settings, registries, environment, stop).await
             }
+            Verb::ClientConfig(typed) => {
+                clients::client_config(&settings::ClientConfig::new(typed, &loaded)?)
+            }
+            Verb::Resolve(typed) => clients::resolve(&settings::Resolve::new(typed, &loaded)?),
             Verb::Inspect(typed) => {
                 let settings = settings::Inspect::new(typed, &environment)?;
                 let registry = settings.image.registry().cloned();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ferry_oci::Registry;
 use ferry_policy::address::Addressing;
 use ferry_registry::{Client, Lane};
+use ferry_serve::FigureSource;
 use ferry_storage::Storage;
 use ferry_store::{Cache, Scope, Staging, Store};
 use ferry_transfer::{PullOptions, PullThrough};
@@ -12,6 +13,7 @@ use ferry_transfer::{PullOptions, PullThrough};
 use crate::Environment;
 use crate::config::Registries;
 use crate::credentials::Configured;
+use crate::figures;
 use crate::remote;
 use crate::settings::{Mirror, MirrorOf};
 
@@ -67,6 +69,11 @@ impl Stores {
             let (_, store) = found.ok_or_else(|| anyhow::anyhow!("{upstream}: it has no store"))?;
             Ok(Arc::clone(store) as Arc<dyn Store>)
         })
+    }
+
+    /// What is shown of them.
+    pub(crate) fn figures(&self) -> FigureSource {
+        figures::source(self.through.clone())
     }
 
     /// Ends what is being fetched; what is there of it is gone on with when it is asked for again.

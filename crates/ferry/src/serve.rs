@@ -40,7 +40,11 @@ pub(crate) async fn serve(
         tokio::spawn(async move { storage.upkeep(stop, settings.upkeep_every).await })
     };
     let limiting = Limiting::start(settings.limits.clients, &settings.storage).await;
-    let front = limiting.front(service);
+    let mut front = limiting.front(service);
+    let figures = upstreams.as_ref().map(mirror::Stores::figures);
+    if let Some(page) = settings.page.of(settings.mirror.as_ref(), figures) {
+        front = front.showing(page, &stop);
+    }
     ferry_serve::serve(listener, front, settings.limits.server, stop).await;
     limiting.stop().await;
     if let Some(upstreams) = upstreams {

@@ -2,11 +2,13 @@
 
 mod aim;
 mod archives;
+mod clients;
 mod copy;
 mod limits;
 mod list;
 mod looking;
 mod mirror;
+mod page;
 mod platforms;
 mod rewrite;
 mod serve;
@@ -14,10 +16,12 @@ mod sides;
 mod wish;
 
 pub(crate) use archives::Archives;
+pub(crate) use clients::{ClientConfig, Resolve};
 pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir, refuse_collisions};
 pub(crate) use limits::ServeLimits;
 pub(crate) use looking::{Delete, Inspect, Tags, log_in, registry};
 pub(crate) use mirror::Mirror;
+pub(crate) use page::Page;
 pub(crate) use rewrite::{Rewrite, tagged};
 pub(crate) use serve::{Serve, Task, Upkeep};
 pub(crate) use wish::Wish;

@@ -27,6 +27,11 @@ impl Host {
         self.name == asked.name && self.port.is_none_or(|port| asked.port == Some(port))
     }
 
+    /// This host at the port that `asked` came to, unless it has one.
+    pub(crate) fn at_port_of(&self, asked: &Self) -> Self {
+        Self { name: self.name.clone(), port: self.port.or(asked.port) }
+    }
+
     /// Whether it has no name, so that nothing can be below it.
     pub(crate) fn is_address(&self) -> bool {
         self.name.starts_with('[') || self.name.parse::<Ipv4Addr>().is_ok()

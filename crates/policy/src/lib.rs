@@ -1,8 +1,9 @@
 //! Pure decisions: what is copied under which name, what a target makes of it, and in a mirror what a request means, how
-//! long an answer lasts and who may have it. No I/O: every function is a table that can be tested.
+//! long an answer lasts, who may have it, and what clients have to be told to use it. No I/O: every function is a table that can be tested.
 
 pub mod access;
 pub mod address;
+pub mod clients;
 pub mod degrade;
 pub mod freshness;
 pub mod host;

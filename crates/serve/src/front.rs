@@ -5,12 +5,14 @@ use std::sync::Arc;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Headers, answer};
 use crate::body::{ResponseBody, full};
 use crate::caller::Caller;
 use crate::error::Failure;
 use crate::limits::Limiter;
+use crate::page::Page;
 use crate::service::{Handler, RegistryService};
 
 /// The API of a registry, and what is beside it.
@@ -18,18 +20,30 @@ use crate::service::{Handler, RegistryService};
 pub struct Front {
     registry: RegistryService,
     limiter: Option<Arc<Limiter>>,
+    page: Option<Arc<Page>>,
 }
 
 impl Front {
     /// Only the API, and `/healthz`.
     pub fn new(registry: RegistryService) -> Self {
-        Self { registry, limiter: None }
+        Self { registry, limiter: None, page: None }
     }
 
     /// Counts the requests of each address; those that are too many do not get further. `/healthz` is free.
     #[must_use]
     pub fn limiting(mut self, limiter: Arc<Limiter>) -> Self {
         self.limiter = Some(limiter);
+        self
+    }
+
+    /// With a page for people at `/`, and what belongs to it below `/page/`. The page takes samples until `stop` is
+    /// cancelled, on the runtime that this is called on.
+    #[must_use]
+    pub fn showing(mut self, page: Page, stop: &CancellationToken) -> Self {
+        let page = Arc::new(page);
+        let (watching, stop) = (Arc::clone(&page), stop.clone());
+        tokio::spawn(async move { watching.watch(stop).await });
+        self.page = Some(page);
         self
     }
 
@@ -44,12 +58,18 @@ impl Handler for Front {
     async fn handle(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let caller = Caller::at(request.extensions());
         request.extensions_mut().insert(caller.clone());
-        match (request.method(), request.uri().path()) {
-            (&Method::GET | &Method::HEAD, "/healthz") => alive(),
-            _ => match self.refusal(&caller) {
-                Some(refusal) => refusal,
-                None => self.registry.handle(request).await,
-            },
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if reads && request.uri().path() == "/healthz" {
+            return alive();
+        }
+        if let Some(refusal) = self.refusal(&caller) {
+            return refusal;
+        }
+        match (request.uri().path(), &self.page) {
+            (path, Some(page)) if reads && (path == "/" || path.starts_with("/page/")) => {
+                page.answer(&request.into_parts().0)
+            }
+            _ => self.registry.handle(request).await,
         }
     }
 }

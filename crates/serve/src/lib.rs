@@ -7,6 +7,8 @@
 //! With a [`Mirror`] the repository of a request may be that of an upstream (`mirror`); what answers for the upstream is a
 //! store like any other.
 //!
+//! [`Front`] is the API and what is beside it; the [`Page`] for people explains both (`page`).
+//!
 //! [`RegistryService`] is the API alone, [`serve`] runs any [`Handler`] on a listener: a test puts its faults between
 //! the two.
 
@@ -21,6 +23,7 @@ mod limits;
 mod listings;
 mod manifests;
 mod mirror;
+mod page;
 mod query;
 mod request;
 mod route;
@@ -35,5 +38,6 @@ pub use figures::{Figures, Health, QuotaFigures, StorageFigures, Transfer, Upstr
 pub use front::Front;
 pub use limits::{ClientLimits, Limiter, Quota, QuotaFile, RequestLimit, SpeedLimits};
 pub use mirror::Mirror;
+pub use page::{FigureSource, Page, PageOptions};
 pub use server::{Limits, serve};
 pub use service::{Handler, RegistryService};

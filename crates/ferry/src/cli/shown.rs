@@ -41,6 +41,18 @@ pub(crate) enum Tool {
     Podman,
 }
 
+impl From<Tool> for ferry_policy::clients::Tool {
+    fn from(tool: Tool) -> Self {
+        match tool {
+            Tool::Docker => Self::Docker,
+            Tool::Ctr => Self::Ctr,
+            Tool::Nerdctl => Self::Nerdctl,
+            Tool::Crictl => Self::Crictl,
+            Tool::Podman => Self::Podman,
+        }
+    }
+}
+
 /// What a copy shows.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ShownArguments {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::LimitsConfig;
 use super::mirror::MirrorConfig;
+use super::page::PageConfig;
 use super::text::{OneOrMore, Parsed, Proxy, Source};
 use crate::credentials::is_helper_name;
 
@@ -264,6 +265,9 @@ pub(crate) struct Serve {
     /// Mirror other registries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mirror: Option<MirrorConfig>,
+    /// The page that browsers show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) page: Option<PageConfig>,
 }
 
 /// A time as it is written: `90s`, `24h`, `30d`.

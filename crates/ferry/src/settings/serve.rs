@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
-use super::{Mirror, ServeLimits};
+use super::{Mirror, Page, ServeLimits};
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
 use crate::config::Loaded;
 
@@ -21,6 +21,8 @@ pub(crate) struct Serve {
     pub(crate) mirror: Option<Mirror>,
     /// What clients may take.
     pub(crate) limits: ServeLimits,
+    /// What is shown to people.
+    pub(crate) page: Page,
     /// Others may reach it.
     pub(crate) open: bool,
 }
@@ -49,7 +51,8 @@ impl Serve {
         if let Some(mirror) = &mirror {
             mirror.listening(listen)?;
         }
-        Ok(Self { storage, listen, options, upkeep_every, mirror, limits: ServeLimits::new(loaded), open })
+        let (limits, page) = (ServeLimits::new(loaded), Page::new(loaded));
+        Ok(Self { storage, listen, options, upkeep_every, mirror, limits, page, open })
     }
 
     /// Checks what is configured.

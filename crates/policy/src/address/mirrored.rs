@@ -81,7 +81,7 @@ impl Addressing {
     }
 
     /// The first host that stands for an upstream and can be written in references.
-    fn alias_of(&self, upstream: &Upstream) -> Option<Host> {
+    pub(crate) fn alias_of(&self, upstream: &Upstream) -> Option<Host> {
         upstream.aliases.iter().filter_map(|alias| self.host_of(alias)).find(Host::is_written)
     }
 }

@@ -1,0 +1,46 @@
+use ferry_oci::{ImageReference, Registry};
+use ferry_policy::address::Form;
+use ferry_policy::clients::{Client, PublicUrl, Reached};
+
+use super::Mirror;
+use crate::cli::{ClientConfigArguments, Output, ResolveArguments};
+use crate::config::Loaded;
+
+/// Which configuration `ferry client-config` shall print.
+#[derive(Debug)]
+pub(crate) struct ClientConfig {
+    pub(crate) client: Client,
+    pub(crate) mirror: Reached,
+    pub(crate) only: Vec<Registry>,
+}
+
+impl ClientConfig {
+    pub(crate) fn new(typed: ClientConfigArguments, loaded: &Loaded) -> anyhow::Result<Self> {
+        let ClientConfigArguments { client, mirror, upstreams: only } = typed;
+        Ok(Self { client, mirror: reached(mirror, loaded)?, only })
+    }
+}
+
+/// What `ferry resolve` shall look for.
+#[derive(Debug)]
+pub(crate) struct Resolve {
+    pub(crate) image: ImageReference,
+    pub(crate) mirror: Reached,
+    pub(crate) mode: Option<Form>,
+    pub(crate) output: Output,
+}
+
+impl Resolve {
+    pub(crate) fn new(typed: ResolveArguments, loaded: &Loaded) -> anyhow::Result<Self> {
+        let ResolveArguments { image, mirror, mode, output } = typed;
+        Ok(Self { image: image.parse()?, mirror: reached(mirror, loaded)?, mode, output })
+    }
+}
+
+/// A mirror at a URL: the one that is configured here, else a usual one.
+fn reached(url: PublicUrl, loaded: &Loaded) -> anyhow::Result<Reached> {
+    Ok(match Mirror::new(loaded, false)? {
+        Some(mirror) => Reached::new(&mirror.addressing, url, false),
+        None => Reached::usual(url)?,
+    })
+}

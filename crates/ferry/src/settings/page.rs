@@ -1,0 +1,36 @@
+use ferry_serve::{FigureSource, PageOptions};
+
+use super::Mirror;
+use crate::config::{Loaded, ShownTo};
+
+/// What the page for people shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    enabled: bool,
+    figures: bool,
+}
+
+impl Page {
+    pub(crate) fn new(loaded: &Loaded) -> Self {
+        let configured =
+            loaded.config.serve.as_ref().and_then(|serve| serve.page.clone()).unwrap_or_default();
+        Self {
+            enabled: configured.enabled.unwrap_or(true),
+            figures: configured.figures != Some(ShownTo::Hidden),
+        }
+    }
+
+    /// The page, if there shall be one.
+    pub(crate) fn of(
+        self,
+        mirror: Option<&Mirror>,
+        figures: Option<FigureSource>,
+    ) -> Option<ferry_serve::Page> {
+        let options = PageOptions {
+            addressing: mirror.map(|mirror| mirror.addressing.clone()),
+            figures: figures.filter(|_| self.figures),
+            login: false,
+        };
+        self.enabled.then(|| ferry_serve::Page::new(options))
+    }
+}
