@@ -7,9 +7,12 @@
 //! With a [`Mirror`] the repository of a request may be that of an upstream (`mirror`); what answers for the upstream is a
 //! store like any other.
 //!
+//! Who may have what of it decides [`Access`] (`access`), if there is one.
+//!
 //! [`RegistryService`] is the API alone, [`serve`] runs any [`Handler`] on a listener: a test puts its faults between
 //! the two.
 
+mod access;
 mod answer;
 mod blobs;
 mod body;
@@ -28,6 +31,7 @@ mod service;
 mod stall;
 mod uploads;
 
+pub use access::{Access, Clock, Keys, Mode, Policy, Users, check_name, hash_password};
 pub use body::{BoxError, ResponseBody, full};
 pub use caller::{Caller, Peer, Served};
 pub use figures::{Figures, Health, QuotaFigures, StorageFigures, Transfer, UpstreamFigures};

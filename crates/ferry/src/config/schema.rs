@@ -12,6 +12,7 @@ use ferry_registry::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessConfig;
 use super::mirror::MirrorConfig;
 use super::text::{OneOrMore, Parsed, Proxy, Source};
 use crate::credentials::is_helper_name;
@@ -257,6 +258,9 @@ pub(crate) struct Serve {
     /// How often to remove what nothing needs: 1h by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upkeep_every: Option<Parsed<Span>>,
+    /// Who may use it; without this everybody who reaches it may do everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<AccessConfig>,
     /// Mirror other registries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mirror: Option<MirrorConfig>,

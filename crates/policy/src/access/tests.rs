@@ -266,7 +266,9 @@ fn what_could_be_is_known_beforehand() {
     let some = Rule { repositories: patterns(&["a/**"]), ..deny("x") };
     let at = |upstream| Outlook { upstream: Some(upstream), ..nobody(Pull) };
     let without = open(vec![quay, some]);
-    assert!(without.could(&nobody(Pull)) && without.could(&at("docker.io")) && !without.could(&at("quay.io")));
+    assert!(
+        without.could(&nobody(Pull)) && without.could(&at("docker.io")) && !without.could(&at("quay.io"))
+    );
     assert!(!open(vec![deny("x")]).could(&nobody(Pull)));
 }
 
