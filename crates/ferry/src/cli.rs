@@ -57,6 +57,8 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Storage(StorageVerb),
     #[command(subcommand)]
+    User(UserVerb),
+    #[command(subcommand)]
     Config(ConfigVerb),
     Schema(SchemaArguments),
     Completions(CompletionsArguments),
@@ -190,6 +192,24 @@ pub(crate) struct GcArguments {
 pub(crate) struct StatsArguments {
     #[command(flatten)]
     pub(crate) of: StorageArguments,
+}
+
+/// Say who can log in to ferry serve. A server that runs learns of it when it reads its configuration again.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserVerb {
+    /// Add a user, or change the password; the password comes from standard input
+    Add(UserArguments),
+    /// Remove a user
+    Remove(UserArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserArguments {
+    /// The name of the user
+    pub(crate) name: String,
+    /// The file of users; created if missing [default: serve: access: users in the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Look at the configuration, ferry.yaml.

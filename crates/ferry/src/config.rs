@@ -1,5 +1,6 @@
 //! `ferry.yaml`: one configuration for all verbs, read whole and checked whole before anything is opened or bound.
 
+mod access;
 mod limits;
 mod mirror;
 mod page;
@@ -14,12 +15,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+pub(crate) use access::{AccessConfig, AccessRule, Grants, Login, Otherwise};
 pub(crate) use limits::{LimitsConfig, QuotaConfig, Rate};
 pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
 pub(crate) use page::ShownTo;
 pub(crate) use registries::Registries;
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
-pub(crate) use text::Source;
+pub(crate) use text::{OneOrMore, Parsed, Source};
 
 use crate::Environment;
 

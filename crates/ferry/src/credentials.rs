@@ -22,7 +22,7 @@ use crate::config::{Account, Registries, Source};
 
 pub(crate) use configured::Configured;
 pub(crate) use helper::is_helper_name;
-pub(crate) use login::{LogIn, log_in, log_out};
+pub(crate) use login::{LogIn, log_in, log_out, read_password};
 
 /// Under which key logins to Docker Hub are kept.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";

@@ -33,6 +33,7 @@ mod settings;
 mod stores;
 mod tags;
 mod upkeep;
+mod user;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -127,6 +128,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
                 credentials::log_out(&settings::registry(&registry)?, authfile, &environment).await
             }
             Verb::Storage(typed) => upkeep::upkeep(settings::Upkeep::new(typed, &loaded)?, stop).await,
+            Verb::User(typed) => user::change(&settings::User::new(typed, &loaded)?),
             Verb::Config(verb) => {
                 settings::Serve::check(&loaded)?;
                 remote::check(&registries, &environment)?;

@@ -111,9 +111,9 @@ fn asked_with_account(mirrors: &[MirrorOf], with_accounts: &[Registry], registry
 }
 
 /// The upstreams that are asked with an account.
-pub(crate) fn with_accounts<'a>(settings: &'a Mirror, registries: &Registries) -> Vec<&'a str> {
+pub(crate) fn with_accounts<'a>(settings: &'a Mirror, registries: &Registries) -> Vec<&'a Registry> {
     let with_accounts: Vec<Registry> = registries.accounts.keys().cloned().collect();
     let upstreams = settings.addressing.upstreams().iter().map(|upstream| &upstream.registry);
     let asked = upstreams.filter(|one| asked_with_account(&registries.mirrors, &with_accounts, one));
-    asked.map(Registry::as_str).collect()
+    asked.collect()
 }

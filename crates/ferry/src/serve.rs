@@ -1,9 +1,11 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
-use ferry_serve::RegistryService;
+use ferry_oci::Registry;
+use ferry_serve::{Access, Keys, RegistryService};
 use ferry_storage::Storage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +24,11 @@ pub(crate) async fn serve(
     environment: Environment,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let storage = Storage::open_with(&settings.storage, settings.options).await?;
+    let storage = Storage::open_with(&settings.storage, settings.options.clone()).await?;
     let mut service = RegistryService::new(Arc::clone(&storage) as _);
     let mut upstreams = None;
     if let Some(mirror) = &settings.mirror {
-        warn(mirror, &registries, settings.open);
+        warn(mirror, &registries, &settings);
         let stores = mirror::Stores::open(mirror, &storage, registries, environment).await?;
         service = service.mirroring(stores.front(mirror.addressing.clone())?);
         upstreams = Some(stores);
@@ -41,6 +43,10 @@ pub(crate) async fn serve(
     };
     let limiting = Limiting::start(settings.limits.clients, &settings.storage).await;
     let mut front = limiting.front(service);
+    if let Some(access) = &settings.access {
+        let keys = Keys::new(access.keys(&settings.storage), Arc::new(SystemTime::now));
+        front = front.guarded(Arc::new(Access::new(access.policy.clone(), keys)));
+    }
     let figures = upstreams.as_ref().map(mirror::Stores::figures);
     if let Some(page) = settings.page.of(settings.mirror.as_ref(), figures) {
         front = front.showing(page, &stop);
@@ -67,12 +73,19 @@ fn announce(listener: &TcpListener, storage: &Path, mirror: Option<&Mirror>) -> 
     Ok(())
 }
 
-fn warn(mirror: &Mirror, registries: &Registries, open: bool) {
-    let with_accounts = mirror::with_accounts(mirror, registries);
-    if open && !with_accounts.is_empty() {
+/// Accounts of the mirror serve whoever may use it.
+fn warn(mirror: &Mirror, registries: &Registries, settings: &Serve) {
+    let readable = |upstream: &&Registry| match &settings.access {
+        Some(access) => access.lets_strangers_read(upstream),
+        None => settings.open,
+    };
+    let with_accounts = mirror::with_accounts(mirror, registries).into_iter().filter(readable);
+    let with_accounts: Vec<&str> = with_accounts.map(Registry::as_str).collect();
+    let others = settings.open || !settings.listen.ip().is_loopback();
+    if others && !with_accounts.is_empty() {
         note!(
             "warning: everybody who reaches this mirror can pull what the configured accounts can at {}; \
-             keep others out with a firewall, or remove the accounts",
+             keep others out with rules (serve: access) or a firewall, or remove the accounts",
             with_accounts.join(", ")
         );
     }

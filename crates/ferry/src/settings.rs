@@ -1,5 +1,6 @@
 //! What was typed and configured, turned into what it means. Everything is checked here, before anything is opened or bound.
 
+mod access;
 mod aim;
 mod archives;
 mod clients;
@@ -13,8 +14,10 @@ mod platforms;
 mod rewrite;
 mod serve;
 mod sides;
+mod user;
 mod wish;
 
+pub(crate) use access::Access;
 pub(crate) use archives::Archives;
 pub(crate) use clients::{ClientConfig, Resolve};
 pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir, refuse_collisions};
@@ -24,4 +27,5 @@ pub(crate) use mirror::Mirror;
 pub(crate) use page::Page;
 pub(crate) use rewrite::{Rewrite, tagged};
 pub(crate) use serve::{Serve, Task, Upkeep};
+pub(crate) use user::{Change, User};
 pub(crate) use wish::Wish;

@@ -13,6 +13,7 @@
 //!   tags or platforms keeps apart what people ask for, and **not** what somebody reads who knows a digest. To close a
 //!   repository, deny the repository.
 
+mod outlook;
 mod rule;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 use ferry_oci::{Malformed, Name, Platform, Reference};
 
 pub use ipnet::IpNet;
+pub use outlook::Outlook;
 pub use rule::{Place, Rule, network};
 
 /// What somebody wants to do.

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use ferry_oci::{Digest, ErrorBody, ErrorCode, MAX_MANIFEST_SIZE, Malformed, Name, Registry};
+use ferry_oci::{Digest, ErrorBody, ErrorCode, Malformed, Name, Registry};
 use ferry_policy::upstream::Unknown;
 use ferry_store::{Error, Kind, UploadToken};
 use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use http::{Response, StatusCode};
 
+use crate::access::Refusal;
 use crate::answer::{Headers, answer};
 use crate::body::{ResponseBody, full};
 use crate::limits::Excess;
@@ -47,8 +48,8 @@ pub(crate) enum Failure {
     TooManyTags { most: usize },
     /// A manifest is not what its digest in the path says.
     OtherDigest { actual: Digest },
-    /// A manifest is larger than is accepted.
-    TooLarge,
+    /// A manifest, or whatever has to be held as a whole, is larger than is accepted, in bytes.
+    TooLarge { most: usize },
     /// A range begins beyond the end of a blob of this size, or ends before it begins.
     Range { size: u64 },
     /// A chunk does not begin where the upload ends.
@@ -61,6 +62,8 @@ pub(crate) enum Failure {
     BodyIdle,
     /// The client has taken what it may.
     Excess(Excess),
+    /// The client may not.
+    Access(Box<Refusal>),
 }
 
 /// What the store that answers for an upstream said about a thing.
@@ -104,6 +107,7 @@ impl Failure {
             Self::Excess(excess) => response.with(RETRY_AFTER, excess.seconds()),
             Self::Store(_, error) => patiently(response, &error),
             Self::Upstream(at) => patiently(response, &at.error),
+            Self::Access(refusal) => refusal.headers(response),
             _ => response,
         }
     }
@@ -120,7 +124,7 @@ impl Failure {
             Self::PageSize => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
             Self::TooManyTags { .. } => (StatusCode::URI_TOO_LONG, ErrorCode::Unsupported),
             Self::OtherDigest { .. } => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid),
             Self::Range { .. } | Self::OutOfOrder { .. } => {
                 (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid)
             }
@@ -128,6 +132,7 @@ impl Failure {
             Self::BodyCut => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
             Self::BodyIdle => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
             Self::Excess(_) => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+            Self::Access(refusal) => refusal.status(),
         }
     }
 
@@ -209,13 +214,14 @@ impl fmt::Display for Failure {
             Self::PageSize => f.write_str("n is the number of items wanted"),
             Self::TooManyTags { most } => write!(f, "at most {most} tags can be set at once"),
             Self::OtherDigest { actual } => write!(f, "the content is {actual}, not what the path says"),
-            Self::TooLarge => write!(f, "a manifest has at most {MAX_MANIFEST_SIZE} bytes"),
+            Self::TooLarge { most } => write!(f, "this has at most {most} bytes"),
             Self::Range { size } => write!(f, "the blob has {size} bytes"),
             Self::OutOfOrder { offset, .. } => write!(f, "the next chunk begins at {offset}"),
             Self::Length => f.write_str("the body is not as long as Content-Range or Content-Length says"),
             Self::BodyCut => f.write_str("the body ended early"),
             Self::BodyIdle => f.write_str("nothing was received for too long"),
             Self::Excess(excess) => excess.fmt(f),
+            Self::Access(refusal) => refusal.fmt(f),
         }
     }
 }

@@ -7,11 +7,13 @@
 //! With a [`Mirror`] the repository of a request may be that of an upstream (`mirror`); what answers for the upstream is a
 //! store like any other.
 //!
-//! [`Front`] is the API and what is beside it; the [`Page`] for people explains both (`page`).
+//! Who may have what of it decides [`Access`] (`access`), if there is one, and how much of it a [`Limiter`] (`limits`). [`Front`] is
+//! the API and what is beside it; the [`Page`] for people explains both (`page`).
 //!
 //! [`RegistryService`] is the API alone, [`serve`] runs any [`Handler`] on a listener: a test puts its faults between
 //! the two.
 
+mod access;
 mod answer;
 mod blobs;
 mod body;
@@ -32,6 +34,7 @@ mod service;
 mod stall;
 mod uploads;
 
+pub use access::{Access, Clock, Keys, Mode, Policy, Users, check_name, hash_password};
 pub use body::{BoxError, ResponseBody, full};
 pub use caller::{Caller, Peer, Served};
 pub use figures::{Figures, Health, QuotaFigures, StorageFigures, Transfer, UpstreamFigures};

@@ -1,7 +1,7 @@
 //! Listings: distribution-spec, "Listing Tags" and "Listing Referrers", and the catalogue of repositories.
 
 use ferry_oci::{Digest, Name, format_next_link, media_type, referrers_index};
-use ferry_store::{Page, PageRequest, Repository, Store};
+use ferry_store::{Cursor, Page, PageRequest, Repository, RepositoryEntry, Store};
 use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderName, Response, StatusCode};
 use serde_json::{Value, json};
@@ -11,13 +11,44 @@ use crate::body::{ResponseBody, full};
 use crate::error::{Failure, Thing};
 use crate::query::encode;
 
+/// So many repositories are looked through at once for those that can be seen.
+const AT_ONCE: usize = 1000;
+
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-pub(crate) async fn catalog(store: &dyn Store, page: PageRequest) -> Answer {
+/// The repositories of which `sees` says that they can be seen.
+pub(crate) async fn catalog(store: &dyn Store, page: PageRequest, sees: impl Fn(&Name) -> bool) -> Answer {
     let limit = page.limit;
-    let found = store.repositories("", page).await.map_err(Failure::of(Thing::Repository))?;
+    let found = visible(store, page, sees).await.map_err(Failure::of(Thing::Repository))?;
     let names: Vec<&str> = found.items.iter().map(|entry| entry.name.as_str()).collect();
     Ok(linked(json_answer(&json!({"repositories": names})), "/v2/_catalog?", &found, limit))
+}
+
+/// A page without what cannot be seen: a short page would say that there are no more.
+async fn visible(
+    store: &dyn Store,
+    page: PageRequest,
+    sees: impl Fn(&Name) -> bool,
+) -> ferry_store::Result<Page<RepositoryEntry>> {
+    let wanted = page.limit.unwrap_or(usize::MAX);
+    let mut found = Page { items: Vec::new(), next: page.after };
+    let mut limit = page.limit;
+    loop {
+        let more = store.repositories("", PageRequest { after: found.next.take(), limit }).await?;
+        // Much may be hidden, so it is looked for faster than it was asked for.
+        limit = Some(AT_ONCE);
+        let ended = more.items.is_empty();
+        found.next = more.next;
+        let mut seen = more.items.into_iter().filter(|entry| sees(&entry.name));
+        let room = wanted - found.items.len();
+        found.items.extend(seen.by_ref().take(room));
+        if seen.next().is_some() {
+            found.next = found.items.last().map(|entry| Cursor::after(entry.name.as_str()));
+        }
+        if ended || found.next.is_none() || found.items.len() >= wanted {
+            return Ok(found);
+        }
+    }
 }
 
 /// `here` is what was asked for, to which `n` and `last` are added for the next page.

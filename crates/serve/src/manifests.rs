@@ -38,12 +38,14 @@ pub(crate) fn without_body(found: &Descriptor, parts: &Parts) -> Option<Response
     })
 }
 
-/// The answer with the manifest.
+/// The answer with the manifest, which also stands in its extensions.
 pub(crate) async fn whole(repository: &dyn Repository, reference: &Reference) -> Answer {
     let manifest = repository.manifest(reference).await.map_err(Failure::of(Thing::Manifest))?;
-    Ok(answer(StatusCode::OK, full(manifest.bytes().clone()))
+    let mut response = answer(StatusCode::OK, full(manifest.bytes().clone()))
         .named(&manifest.digest())
-        .with(CONTENT_TYPE, manifest.media_type()))
+        .with(CONTENT_TYPE, manifest.media_type());
+    response.extensions_mut().insert(manifest);
+    Ok(response)
 }
 
 /// A manifest that is pushed.

@@ -76,14 +76,18 @@ impl RequestBody {
 
     /// The whole body of a manifest.
     pub(crate) async fn manifest(&mut self) -> Result<Bytes, Failure> {
-        let limit = MAX_MANIFEST_SIZE as usize;
-        if self.length().is_some_and(|length| length > MAX_MANIFEST_SIZE) {
-            return Err(Failure::TooLarge);
+        self.whole(MAX_MANIFEST_SIZE as usize).await
+    }
+
+    /// The whole body, which has at most so many bytes.
+    pub(crate) async fn whole(&mut self, limit: usize) -> Result<Bytes, Failure> {
+        if self.length().is_some_and(|length| length > limit as u64) {
+            return Err(Failure::TooLarge { most: limit });
         }
         let mut all = BytesMut::new();
         while let Some(bytes) = self.next().await? {
             if all.len() + bytes.len() > limit {
-                return Err(Failure::TooLarge);
+                return Err(Failure::TooLarge { most: limit });
             }
             all.extend_from_slice(&bytes);
         }

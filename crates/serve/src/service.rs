@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferry_oci::{Name, Registry};
+use ferry_oci::{Manifest, Name, Registry};
 use ferry_policy::address::Asked;
 use ferry_store::{Repository, RepositoryMut, Scope, Store, UploadToken};
 use http::header::{CONTENT_TYPE, EXPECT, X_CONTENT_TYPE_OPTIONS};
@@ -14,6 +14,7 @@ use http::{HeaderName, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use crate::access::{Access, Gate, Wish};
 use crate::answer::{Answer, Headers, answer};
 use crate::blobs::{self, Of};
 use crate::body::{BoxError, ResponseBody, full};
@@ -45,6 +46,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
 pub struct RegistryService {
     store: Arc<dyn Store>,
     mirror: Option<Arc<Mirror>>,
+    access: Option<Arc<Access>>,
     limiter: Option<Arc<Limiter>>,
     idle: Duration,
 }
@@ -80,13 +82,20 @@ impl Target<'_> {
 impl RegistryService {
     /// The API in front of `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, mirror: None, limiter: None, idle: IDLE }
+        Self { store, mirror: None, access: None, limiter: None, idle: IDLE }
     }
 
     /// Answers for upstreams as well.
     #[must_use]
     pub fn mirroring(mut self, mirror: Mirror) -> Self {
         self.mirror = Some(Arc::new(mirror));
+        self
+    }
+
+    /// Asks `access` about every call. Who calls has to be found out before, as [`crate::Front`] does; else it is nobody.
+    #[must_use]
+    pub(crate) fn guarded(mut self, access: Arc<Access>) -> Self {
+        self.access = Some(access);
         self
     }
 
@@ -111,20 +120,32 @@ impl RegistryService {
             return Err(Failure::NoSuchPath);
         }
         let query = Query::parse(parts.uri.query());
+        let gate = self.access.as_ref().map(|access| access.gate(parts));
+        let gate = gate.as_ref();
         let spot = match path.to {
             To::Ping => {
                 read_only(&parts.method)?;
+                gate.map_or(Ok(()), Gate::ping)?;
                 return Ok(answer(StatusCode::OK, full("{}")).with(CONTENT_TYPE, "application/json"));
             }
             To::Catalog => {
-                return listings::catalog(self.store.as_ref(), catalog(&parts.method, &query)?).await;
+                let page = catalog(&parts.method, &query)?;
+                gate.map_or(Ok(()), Gate::catalog)?;
+                let sees = |name: &Name| gate.is_none_or(|gate| gate.sees(name));
+                return listings::catalog(self.store.as_ref(), page, sees).await;
             }
             To::Repository(spot) => spot,
         };
+        gate.map_or(Ok(()), |gate| gate.enter(spot.name, &parts.method))?;
         let target = self.target(parts, path.base, &spot, &query)?;
         let call = Call::parse(&parts.method, &spot, target.name.clone(), &query);
-        let served = call.as_ref().ok().map(|call| served(&target, call));
-        let admitted = call.and_then(|call| Ok((call, self.admit(parts, served.as_ref())?)));
+        let mut served = call.as_ref().ok().map(|call| served(&target, call));
+        let admitted = call.and_then(|call| {
+            if let (Some(served), Some(gate)) = (&mut served, gate) {
+                served.privileged = gate.admit(&wish(&target, &spot, &call))?;
+            }
+            Ok((call, self.admit(parts, served.as_ref())?))
+        });
         let answered = match admitted {
             Ok((call, mut admitted)) => {
                 body.keep_to(admitted.take_up());
@@ -137,6 +158,10 @@ impl RegistryService {
             (answered, _) => answered,
         };
         let mut response = answered.unwrap_or_else(Failure::into_response);
+        if let (Some(access), Some(manifest)) = (&self.access, response.extensions_mut().remove::<Manifest>())
+        {
+            access.learn(target.upstream, &target.name, &manifest);
+        }
         if let Some(served) = served {
             response.extensions_mut().insert(served);
         }
@@ -225,17 +250,20 @@ impl RegistryService {
         }
     }
 
-    /// A blob is mounted only from where it could be pulled: a name that means an upstream or nothing here may be one that
-    /// was pushed to before this was a mirror. Otherwise its bytes are wanted.
+    /// A blob is mounted only from where the client could pull it: a name that means an upstream or nothing here may be one
+    /// that was pushed to before this was a mirror. Otherwise its bytes are wanted.
     fn allowed(&self, begin: Begin, parts: &Parts) -> Begin {
-        match (&begin, &self.mirror) {
-            (Begin::Mount { from, .. }, Some(mirror))
-                if from.as_ref().is_none_or(|from| !mirror.hosts(mirror::host(parts), from)) =>
-            {
-                Begin::Session
-            }
-            _ => begin,
-        }
+        let from = match &begin {
+            Begin::Mount { from, .. } => from.as_ref(),
+            Begin::Session | Begin::Whole(_) => return begin,
+        };
+        let is_ours = |from| self.mirror.as_ref().is_none_or(|m| m.hosts(mirror::host(parts), from));
+        let is_open = |from| self.access.as_ref().is_none_or(|access| access.gate(parts).may_mount(from));
+        let may = match from {
+            Some(from) => is_ours(from) && is_open(from),
+            None => self.mirror.is_none() && self.access.is_none(),
+        };
+        if may { begin } else { Begin::Session }
     }
 }
 
@@ -249,6 +277,11 @@ fn served(target: &Target<'_>, call: &Call) -> Served {
         blob: matches!(call, Call::ReadBlob { .. }),
         privileged: false,
     }
+}
+
+/// What is asked of the rules.
+fn wish<'a>(target: &'a Target<'_>, spot: &Spot<'a>, call: &'a Call) -> Wish<'a> {
+    Wish { addressed: spot.name, upstream: target.upstream, name: &target.name, call }
 }
 
 fn upload<'a>(
@@ -279,15 +312,29 @@ impl RegistryService {
     {
         let (parts, incoming) = request.into_parts();
         let mut body = RequestBody::new(incoming, self.idle);
-        let response = self.answer(&parts, &mut body).await.unwrap_or_else(Failure::into_response);
-        // Who waits for "100 Continue" has not sent anything, and need not.
-        if !parts.headers.contains_key(EXPECT) {
-            body.discard().await;
-        }
-        let status = response.status().as_u16();
-        tracing::debug!(method = %parts.method, path = shown(parts.uri.path()), status, "request");
-        response.with(API_VERSION, "registry/2.0").with(X_CONTENT_TYPE_OPTIONS, "nosniff")
+        let answered = self.answer(&parts, &mut body).await;
+        finish(&parts, body, answered).await
     }
+
+    /// Answers a request that was refused before it came here.
+    pub(crate) async fn refuse<B>(&self, request: Request<B>, failure: Failure) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let (parts, incoming) = request.into_parts();
+        finish(&parts, RequestBody::new(incoming, self.idle), Err(failure)).await
+    }
+}
+
+async fn finish(parts: &Parts, mut body: RequestBody, answered: Answer) -> Response<ResponseBody> {
+    let response = answered.unwrap_or_else(Failure::into_response);
+    // Who waits for "100 Continue" has not sent anything, and need not.
+    if !parts.headers.contains_key(EXPECT) {
+        body.discard().await;
+    }
+    let status = response.status().as_u16();
+    tracing::debug!(method = %parts.method, path = shown(parts.uri.path()), status, "request");
+    response.with(API_VERSION, "registry/2.0").with(X_CONTENT_TYPE_OPTIONS, "nosniff")
 }
 
 /// The path without what follows `/blobs/uploads/`: who has the token may write to the upload.

@@ -12,6 +12,7 @@ use ferry_registry::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessConfig;
 use super::limits::LimitsConfig;
 use super::mirror::MirrorConfig;
 use super::page::PageConfig;
@@ -259,6 +260,9 @@ pub(crate) struct Serve {
     /// How often to remove what nothing needs: 1h by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upkeep_every: Option<Parsed<Span>>,
+    /// Who may use it; without this everybody who reaches it may do everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<AccessConfig>,
     /// What clients may take. Nothing is limited by default but the number of connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<LimitsConfig>,

@@ -32,7 +32,7 @@ pub(crate) async fn log_in(
         Some(username) => username,
         None => ask_for_user()?,
     };
-    let password = read_password()?;
+    let password = read_password("ferry login --username ME REGISTRY")?;
     let credential = Credential::Password { username: username.clone(), password: password.clone() };
     let client = Client::new(options, Arc::new(Only(credential)))?;
     let asked = client.log_in(&registry).await?;
@@ -110,7 +110,8 @@ fn ask_for_user() -> anyhow::Result<String> {
 }
 
 /// From a terminal without showing it, else all of standard input without the end of its last line.
-fn read_password() -> anyhow::Result<Secret> {
+/// `command` is how it is written to it.
+pub(crate) fn read_password(command: &str) -> anyhow::Result<Secret> {
     let text = if std::io::stdin().is_terminal() {
         rpassword::prompt_password("password: ").context("cannot read the password")?
     } else {
@@ -120,9 +121,7 @@ fn read_password() -> anyhow::Result<Secret> {
     };
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        bail!(
-            "no password came; write it to standard input, as in: ferry login --username ME REGISTRY < FILE"
-        );
+        bail!("no password came; write it to standard input, as in: {command} < FILE");
     }
     Ok(Secret::new(password))
 }

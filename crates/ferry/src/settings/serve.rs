@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
-use super::{Mirror, Page, ServeLimits};
+use super::{Access, Mirror, Page, ServeLimits};
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
 use crate::config::Loaded;
 
@@ -19,6 +19,8 @@ pub(crate) struct Serve {
     pub(crate) upkeep_every: Duration,
     /// What is mirrored, if anything is.
     pub(crate) mirror: Option<Mirror>,
+    /// Who may use it, if that was said.
+    pub(crate) access: Option<Access>,
     /// What clients may take.
     pub(crate) limits: ServeLimits,
     /// What is shown to people.
@@ -42,7 +44,8 @@ impl Serve {
         let upkeep_every = configured.upkeep_every.map_or(UPKEEP_EVERY, |every| every.value.0);
         let open = typed.open || configured.open;
         let mirror = Mirror::new(loaded, typed.mirror)?;
-        let allowed = if open { Ok(()) } else { Err(risk(mirror.as_ref())) };
+        let access = Access::new(loaded)?;
+        let allowed = allowed(open, mirror.as_ref(), access.as_ref());
         let listen = match (typed.listen, configured.listen) {
             (Some(listen), _) => listening(&listen, ("--listen", "add --open"), allowed)?,
             (None, Some(listen)) => listening(&listen, (&in_file(loaded), "write open: true"), allowed)?,
@@ -52,7 +55,7 @@ impl Serve {
             mirror.listening(listen)?;
         }
         let (limits, page) = (ServeLimits::new(loaded), Page::new(loaded));
-        Ok(Self { storage, listen, options, upkeep_every, mirror, limits, page, open })
+        Ok(Self { storage, listen, options, upkeep_every, mirror, access, limits, page, open })
     }
 
     /// Checks what is configured.
@@ -60,7 +63,7 @@ impl Serve {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let listen = configured.listen.as_deref().unwrap_or(LISTEN);
         let mirror = Mirror::new(loaded, false)?;
-        let allowed = if configured.open { Ok(()) } else { Err(risk(mirror.as_ref())) };
+        let allowed = allowed(configured.open, mirror.as_ref(), Access::new(loaded)?.as_ref());
         listening(listen, (&in_file(loaded), "write open: true"), allowed).map(|_| ())
     }
 }
@@ -132,11 +135,16 @@ fn in_file(loaded: &Loaded) -> String {
     format!("{}: serve: listen:", loaded.name())
 }
 
-/// What others could do who reach the address.
-fn risk(mirror: Option<&Mirror>) -> &'static str {
-    match mirror.is_none_or(Mirror::takes_pushes) {
-        true => "push and delete",
-        false => "fetch images through the mirror",
+/// Whether others may reach the address, and if not, what they could do. Who configured access has decided who reads; to let
+/// strangers write is more likely a mistake.
+fn allowed(open: bool, mirror: Option<&Mirror>, access: Option<&Access>) -> Result<(), &'static str> {
+    let writable = mirror.is_none_or(Mirror::takes_pushes);
+    match access {
+        _ if open => Ok(()),
+        Some(access) if writable && access.lets_strangers_write() => Err("push or delete, as a rule says,"),
+        Some(_) => Ok(()),
+        None if writable => Err("push and delete"),
+        None => Err("fetch images through the mirror"),
     }
 }
 

@@ -84,14 +84,17 @@ impl Rule {
 
     /// Whether it is about this action in this repository.
     fn concerns(&self, question: &Question<'_>) -> bool {
-        let action = match self.actions.as_slice() {
-            [] => self.denies() || question.action.reads(),
-            actions => actions.contains(&question.action),
-        };
         let repository = question.repository.as_str();
-        action
+        self.is_about(question.action)
             && any(&self.places, |place| place.is_at(question.upstream))
             && any(&self.repositories, |pattern| pattern.matches(repository))
+    }
+
+    pub(super) fn is_about(&self, action: Action) -> bool {
+        match self.actions.as_slice() {
+            [] => self.denies() || action.reads(),
+            actions => actions.contains(&action),
+        }
     }
 
     /// Whether it is about this client.
@@ -121,7 +124,7 @@ impl Rule {
         }
     }
 
-    fn denies(&self) -> bool {
+    pub(super) fn denies(&self) -> bool {
         matches!(self.verdict, Verdict::Deny(_))
     }
 
@@ -146,7 +149,7 @@ fn is_of(pattern: &Pattern, platform: &Platform) -> bool {
 }
 
 impl Place {
-    fn is_at(&self, upstream: Option<&str>) -> bool {
+    pub(super) fn is_at(&self, upstream: Option<&str>) -> bool {
         match (self, upstream) {
             (Self::Hosted, None) => true,
             (Self::Upstream(pattern), Some(upstream)) => pattern.matches(upstream),

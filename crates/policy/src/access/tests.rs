@@ -240,6 +240,63 @@ fn what_could_never_fit_is_refused() {
     assert!("[a]".parse::<Place>().is_err());
 }
 
+fn nobody(action: Action) -> Outlook<'static> {
+    Outlook { user: None, address: None, upstream: None, action }
+}
+
+#[test]
+fn what_could_be_is_known_beforehand() {
+    use Action::{Pull, Push};
+    let users = Rule { users: patterns(&["*"]), ..allow() };
+    let ci = Rule { users: patterns(&["ci"]), actions: vec![Pull, Push], ..allow() };
+    let office = Rule { addresses: vec![network("10.0.0.0/8").unwrap()], ..allow() };
+    let strangers = closed(vec![users.clone(), ci.clone()]);
+    assert!(!strangers.could(&nobody(Pull)));
+    assert!(strangers.could(&Outlook { user: Some("me"), ..nobody(Pull) }));
+    assert!(!strangers.could(&Outlook { user: Some("me"), ..nobody(Push) }));
+    assert!(strangers.could(&Outlook { user: Some("ci"), ..nobody(Push) }));
+    assert!(open(vec![]).could(&nobody(Pull)) && !open(vec![]).could(&nobody(Push)));
+
+    let near = closed(vec![office]);
+    assert!(near.could(&nobody(Pull)));
+    assert!(near.could(&Outlook { address: Some("::ffff:10.1.1.1".parse().unwrap()), ..nobody(Pull) }));
+    assert!(!near.could(&Outlook { address: Some("192.0.2.1".parse().unwrap()), ..nobody(Pull) }));
+
+    let quay = Rule { places: places(&["quay.io"]), ..deny("x") };
+    let some = Rule { repositories: patterns(&["a/**"]), ..deny("x") };
+    let at = |upstream| Outlook { upstream: Some(upstream), ..nobody(Pull) };
+    let without = open(vec![quay, some]);
+    assert!(
+        without.could(&nobody(Pull)) && without.could(&at("docker.io")) && !without.could(&at("quay.io"))
+    );
+    assert!(!open(vec![deny("x")]).could(&nobody(Pull)));
+}
+
+#[test]
+fn a_login_helps_where_a_rule_is_for_users() {
+    let secret: Name = "secret".parse().unwrap();
+    let question = Question {
+        user: None,
+        address: "192.0.2.1".parse().unwrap(),
+        upstream: None,
+        repository: &secret,
+        reference: None,
+        platform: None,
+        action: Action::Pull,
+    };
+    let users = Rule { users: patterns(&["*"]), ..allow() };
+    let not_eve = Rule { users: patterns(&["eve"]), ..deny("x") };
+    let never = Rule { repositories: patterns(&["secret"]), ..deny("x") };
+    assert!(closed(vec![users.clone()]).login_may_help(&question));
+    assert!(closed(vec![not_eve.clone(), users.clone()]).login_may_help(&question));
+    assert!(!closed(vec![never.clone(), users.clone()]).login_may_help(&question));
+    assert!(!closed(vec![not_eve]).login_may_help(&question));
+    let known = Question { user: Some("me"), ..question };
+    assert!(!closed(vec![users.clone()]).login_may_help(&known), "who has logged in cannot do so again");
+    let push = Question { action: Action::Push, ..question };
+    assert!(!open(vec![users]).login_may_help(&push));
+}
+
 proptest! {
     /// A rule in front that denies one thing takes nothing but that.
     #[test]

@@ -43,7 +43,7 @@ impl Behind {
 }
 
 /// Puts a manifest that consists of its text alone, under these tags.
-async fn put(store: &MemoryStore, name: &str, text: &str, tags: &[&str]) -> Digest {
+pub async fn put(store: &MemoryStore, name: &str, text: &str, tags: &[&str]) -> Digest {
     let body = format!(r#"{{"schemaVersion":2,"manifests":[],"annotations":{{"is":"{text}"}}}}"#);
     let manifest = Manifest::parse(Some(media_type::OCI_INDEX), body.into()).unwrap();
     let repository = store.writable(&Scope::Hosted, &name.parse().unwrap()).unwrap();
@@ -53,7 +53,7 @@ async fn put(store: &MemoryStore, name: &str, text: &str, tags: &[&str]) -> Dige
     manifest.digest()
 }
 
-async fn put_blob(store: &MemoryStore, name: &str, content: &'static [u8]) -> Digest {
+pub async fn put_blob(store: &MemoryStore, name: &str, content: &'static [u8]) -> Digest {
     let name: Name = name.parse().unwrap();
     let digest = Digest::sha256(content);
     let expect = Expect { digest: Some(digest), size: None, mount: Mount::No };
