@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
+pub(crate) use mirror::{Blobs, DefaultUpstream, FreshnessConfig, Listed, MirrorConfig, Switch};
 pub(crate) use registries::Registries;
-pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
+pub(crate) use schema::{Account, CloudName, Config, MirrorPlace, Which};
 pub(crate) use text::Source;
 
 use crate::Environment;

@@ -19,7 +19,7 @@ use crate::blobs::{self, Of};
 use crate::body::{BoxError, ResponseBody, full};
 use crate::caller::Served;
 use crate::error::Failure;
-use crate::listings::Wanted;
+use crate::listings::{Here, Wanted};
 use crate::manifests::Push;
 use crate::mirror::{self, Mirror, OCI_NAMESPACE, Place};
 use crate::query::{Query, encode};
@@ -55,6 +55,7 @@ struct Target<'a> {
     upstream: Option<&'a Registry>,
     /// The namespace that the client named it by.
     namespace: Option<&'a str>,
+    lists_tags: bool,
 }
 
 impl Target<'_> {
@@ -68,6 +69,12 @@ impl Target<'_> {
         }
         let writable = self.store.writable(&Scope::Hosted, &self.name);
         writable.ok_or(Failure::Unsupported("take pushes"))
+    }
+
+    /// Its tags are not listed.
+    fn unlisted(&self) -> Failure {
+        self.upstream
+            .map_or(Failure::Unsupported("list tags"), |registry| Failure::Unlisted(registry.clone()))
     }
 
     fn of(&self) -> Of {
@@ -108,7 +115,9 @@ impl RegistryService {
                 return Ok(answer(StatusCode::OK, full("{}")).with(CONTENT_TYPE, "application/json"));
             }
             To::Catalog => {
-                return listings::catalog(self.store.as_ref(), catalog(&parts.method, &query)?).await;
+                let page = catalog(&parts.method, &query)?;
+                let shown = |name: &Name| self.hosts(parts, name);
+                return listings::catalog(self.store.as_ref(), page, shown).await;
             }
             To::Repository(spot) => spot,
         };
@@ -141,7 +150,13 @@ impl RegistryService {
         spot: &Spot<'_>,
         query: &'a Query,
     ) -> Result<Target<'a>, Failure> {
-        let own = |name| Target { store: self.store.as_ref(), name, upstream: None, namespace: None };
+        let own = |name| Target {
+            store: self.store.as_ref(),
+            name,
+            upstream: None,
+            namespace: None,
+            lists_tags: true,
+        };
         let Some(mirror) = &self.mirror else { return spot.own_name().map(own) };
         let ns = query.get("ns");
         let base = Some(base.trim_matches('/'));
@@ -153,6 +168,7 @@ impl RegistryService {
                 name: found.name,
                 upstream: Some(found.registry),
                 namespace: ns.filter(|_| found.by_namespace),
+                lists_tags: found.lists_tags,
             },
         })
     }
@@ -165,6 +181,7 @@ impl RegistryService {
         body: &mut RequestBody,
     ) -> Answer {
         match call {
+            Call::Tags { .. } if !target.lists_tags => Err(target.unlisted()),
             Call::Tags { name, page } => {
                 listings::tags(&*target.reader(), &name, &here(parts, target), page).await
             }
@@ -205,14 +222,19 @@ impl RegistryService {
     /// A blob is mounted only from where it could be pulled: a name that means an upstream or nothing here may be one that
     /// was pushed to before this was a mirror. Otherwise its bytes are wanted.
     fn allowed(&self, begin: Begin, parts: &Parts) -> Begin {
-        match (&begin, &self.mirror) {
-            (Begin::Mount { from, .. }, Some(mirror))
-                if from.as_ref().is_none_or(|from| !mirror.hosts(mirror::host(parts), from)) =>
+        match &begin {
+            Begin::Mount { from, .. }
+                if self.mirror.is_some() && !from.as_ref().is_some_and(|from| self.hosts(parts, from)) =>
             {
                 Begin::Session
             }
             _ => begin,
         }
+    }
+
+    /// Whether a name is a repository of our own for whoever asks so.
+    fn hosts(&self, parts: &Parts, name: &Name) -> bool {
+        self.mirror.as_ref().is_none_or(|mirror| mirror.hosts(mirror::host(parts), name))
     }
 }
 
@@ -237,9 +259,9 @@ fn upload<'a>(
 }
 
 /// What was asked for, so that the next page is asked for in the same way.
-fn here(parts: &Parts, target: &Target<'_>) -> String {
+fn here(parts: &Parts, target: &Target<'_>) -> Here {
     let namespace = target.namespace.map(|ns| format!("ns={}&", encode(ns))).unwrap_or_default();
-    format!("{}?{namespace}", parts.uri.path())
+    Here { target: format!("{}?{namespace}", parts.uri.path()), of: target.of() }
 }
 
 impl Handler for RegistryService {
