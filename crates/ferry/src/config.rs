@@ -17,10 +17,10 @@ use anyhow::{Context, bail};
 
 pub(crate) use access::{AccessConfig, AccessRule, Grants, Login, Otherwise};
 pub(crate) use limits::{LimitsConfig, QuotaConfig, Rate};
-pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
+pub(crate) use mirror::{Blobs, DefaultUpstream, FreshnessConfig, Listed, MirrorConfig, Switch};
 pub(crate) use page::ShownTo;
 pub(crate) use registries::Registries;
-pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
+pub(crate) use schema::{Account, CloudName, Config, MirrorPlace, Which};
 pub(crate) use text::{OneOrMore, Parsed, Source};
 
 use crate::Environment;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ferry_oci::Registry;
-use ferry_policy::address::Addressing;
 use ferry_registry::{Client, Lane};
 use ferry_serve::FigureSource;
 use ferry_storage::Storage;
@@ -50,11 +49,14 @@ impl Stores {
         for upstream in settings.addressing.upstreams().iter() {
             let registry = &upstream.registry;
             let (store, scope) = (upstreams.store(registry)?, upstreams.scope(registry));
-            let freshness = settings.freshness.clone();
+            let of = settings.upstream(registry);
+            let freshness = of.freshness.clone();
             let usual = PullOptions::new(store, Arc::clone(&cache), Arc::clone(&staging), scope);
             let options = PullOptions {
+                lists: freshness.moving,
                 freshness: Arc::new(move |_, tag| freshness.for_tag(tag)),
-                keep_withdrawn: settings.keep_withdrawn.unwrap_or(usual.keep_withdrawn),
+                keep_withdrawn: of.keep_withdrawn.unwrap_or(usual.keep_withdrawn),
+                links: of.redirects.then(|| upstreams.client.links(registry)).transpose()?,
                 ..usual
             };
             through.push((registry.clone(), Arc::new(PullThrough::new(options))));
@@ -63,12 +65,13 @@ impl Stores {
     }
 
     /// The front that asks these stores.
-    pub(crate) fn front(&self, addressing: Addressing) -> anyhow::Result<ferry_serve::Mirror> {
-        ferry_serve::Mirror::new(addressing, |upstream| {
+    pub(crate) fn front(&self, settings: &Mirror) -> anyhow::Result<ferry_serve::Mirror> {
+        let front = ferry_serve::Mirror::new(settings.addressing.clone(), |upstream| {
             let found = self.through.iter().find(|(registry, _)| *registry == upstream.registry);
             let (_, store) = found.ok_or_else(|| anyhow::anyhow!("{upstream}: it has no store"))?;
-            Ok(Arc::clone(store) as Arc<dyn Store>)
-        })
+            anyhow::Ok(Arc::clone(store) as Arc<dyn Store>)
+        })?;
+        Ok(front.without_tags(settings.unlisted()))
     }
 
     /// What is shown of them.

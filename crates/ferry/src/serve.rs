@@ -30,7 +30,7 @@ pub(crate) async fn serve(
     if let Some(mirror) = &settings.mirror {
         warn(mirror, &registries, &settings);
         let stores = mirror::Stores::open(mirror, &storage, registries, environment).await?;
-        service = service.mirroring(stores.front(mirror.addressing.clone())?);
+        service = service.mirroring(stores.front(mirror)?);
         upstreams = Some(stores);
     }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {

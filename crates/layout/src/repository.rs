@@ -217,5 +217,5 @@ fn cut<T>(sorted: impl IntoIterator<Item = (String, T)>, page: &PageRequest) -> 
         last = Some(key);
     }
     let next = last.filter(|_| rest.peek().is_some()).map(Cursor::after);
-    Page { items, next }
+    Page::new(items, next)
 }

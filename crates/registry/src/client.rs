@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use async_trait::async_trait;
 use ferry_oci::{Digest, Name, Registry};
 use ferry_store::{
-    Error, Kind, Page, PageRequest, Repository, RepositoryEntry, RepositoryMut, Result, Scope, Side, Store,
+    Error, Kind, Links, Page, PageRequest, Repository, RepositoryEntry, RepositoryMut, Result, Scope, Side,
+    Store,
 };
 use tracing::warn;
 use url::Url;
@@ -16,6 +17,7 @@ use crate::budget::Lane;
 use crate::desk::Desk;
 use crate::error::What;
 use crate::host::{Host, MAX_RECEIPT};
+use crate::links::RemoteLinks;
 use crate::pacer::Pacer;
 use crate::quota::Quota;
 use crate::read::RemoteRepository;
@@ -79,6 +81,15 @@ impl Client {
     /// As [`Client::registry`].
     pub fn registry_for(&self, host: &Registry, lane: Lane, side: Option<Side>) -> Result<Arc<dyn Store>> {
         Ok(Arc::new(RemoteStore(Desk::new(self.host(host)?, lane, side))))
+    }
+
+    /// Where the registry keeps its blobs, if that is elsewhere and nothing but a URL leads there. Only for a registry
+    /// without accounts: such URLs are good for whoever has them.
+    ///
+    /// # Errors
+    /// As [`Client::registry`].
+    pub fn links(&self, host: &Registry) -> Result<Arc<dyn Links>> {
+        Ok(Arc::new(RemoteLinks(Desk::new(self.host(host)?, Lane::Client, None))))
     }
 
     /// Shows the registry the first of the accounts for it, as `docker login` does, and says whether it looked.

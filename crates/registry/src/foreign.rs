@@ -11,6 +11,8 @@ use crate::auth::{Scheme, bearer_header, read_offer};
 use crate::credential::anonymous;
 use crate::error::Tried;
 use crate::host::Host;
+use crate::links::ByToken;
+use crate::realm::same_origin;
 use crate::request::Request;
 use crate::token::{Grant, TokenKey};
 use crate::transport::Hop;
@@ -50,7 +52,11 @@ impl Host {
             authorization: authorization.as_ref(),
             cargo: request.cargo,
         };
-        self.transport.send(hop, &request.body).await.map(Some)
+        let mut response = self.transport.send(hop, &request.body).await?;
+        if same_origin(response.url(), url) {
+            response.extensions_mut().insert(ByToken);
+        }
+        Ok(Some(response))
     }
 }
 

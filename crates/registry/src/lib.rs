@@ -23,6 +23,7 @@ mod error;
 mod foreign;
 mod habit;
 mod host;
+mod links;
 mod list;
 mod listed;
 mod mount;

@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for NamesVisitor {
 impl RemoteRepository {
     pub(crate) async fn list_tags(&self, page: PageRequest) -> Result<Page<TagEntry>> {
         if page.limit == Some(0) {
-            return Ok(Page { items: Vec::new(), next: None });
+            return Ok(Page::new(Vec::new(), None));
         }
         let from = Position::read(page.after.as_ref());
         let url = paged(self.url("tags/list"), page.limit, &from);
@@ -86,7 +86,7 @@ impl RemoteRepository {
         let next = next.map(|next| from.next(&request.what, names.len(), 0, &next)).transpose()?;
         let entry =
             |name: String| Some(TagEntry { tag: name.parse::<Tag>().ok()?, digest: None, pushed: None });
-        Ok(Page { items: names.into_iter().filter_map(entry).collect(), next })
+        Ok(Page::new(names.into_iter().filter_map(entry).collect(), next))
     }
 
     /// The tags that come after one that may be gone: zot does not go on from a tag that it does not know, but sends all,
@@ -111,7 +111,7 @@ impl Desk {
         page: PageRequest,
     ) -> Result<Page<RepositoryEntry>> {
         if page.limit == Some(0) {
-            return Ok(Page { items: Vec::new(), next: None });
+            return Ok(Page::new(Vec::new(), None));
         }
         let what = What::new("list repositories of", &self.registry);
         let from = Position::read(page.after.as_ref());
@@ -123,7 +123,7 @@ impl Desk {
         let next = next.map(|next| from.next(&request.what, names.len(), 0, &next)).transpose()?;
         let entry = |name: String| Some(RepositoryEntry { name: name.parse::<Name>().ok()? });
         let items = names.into_iter().filter(|name| name.starts_with(prefix)).filter_map(entry).collect();
-        Ok(Page { items, next })
+        Ok(Page::new(items, next))
     }
 }
 

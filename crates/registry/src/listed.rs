@@ -66,7 +66,7 @@ mod tests {
 
     fn page(tags: &[&Tag], next: Option<&str>) -> Page<TagEntry> {
         let entry = |tag: &&Tag| TagEntry { tag: Tag::clone(tag), digest: None, pushed: None };
-        Page { items: tags.iter().map(entry).collect(), next: next.map(Cursor::after) }
+        Page::new(tags.iter().map(entry).collect(), next.map(Cursor::after))
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl RemoteRepository {
             listing.next.as_deref().filter(moves_on).map(|next| (0, next))
         };
         let next = next.map(|(skip, query)| from.next(&what, items.len(), skip, query)).transpose()?;
-        Ok(Page { items, next })
+        Ok(Page::new(items, next))
     }
 
     /// A page of the API; `None` if the registry does not have it, which is remembered.

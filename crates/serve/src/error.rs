@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     UnknownUpstream(Unknown),
     /// An upstream is only pulled from.
     OnlyPulled(Registry),
+    /// The tags of an upstream are not listed.
+    Unlisted(Registry),
     /// A part of the request does not follow its grammar.
     Malformed(ErrorCode, Malformed),
     /// There is nothing at this path.
@@ -105,6 +107,7 @@ impl Failure {
             Self::BodyIdle | Self::BodyCut => response.with(CONNECTION, "close"),
             Self::OnlyPulled(_) => response.with(ALLOW, "GET, HEAD"),
             Self::Excess(excess) => response.with(RETRY_AFTER, excess.seconds()),
+            Self::Unlisted(_) => response.with(ALLOW, ""),
             Self::Store(_, error) => patiently(response, &error),
             Self::Upstream(at) => patiently(response, &at.error),
             Self::Access(refusal) => refusal.headers(response),
@@ -118,7 +121,7 @@ impl Failure {
             Self::Upstream(at) => upstream_status(at.thing, at.error.kind()),
             Self::Malformed(code, _) => (StatusCode::BAD_REQUEST, *code),
             Self::NoSuchPath | Self::UnknownUpstream(_) => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
-            Self::Method { .. } | Self::Unsupported(_) | Self::OnlyPulled(_) => {
+            Self::Method { .. } | Self::Unsupported(_) | Self::OnlyPulled(_) | Self::Unlisted(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported)
             }
             Self::PageSize => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
@@ -206,6 +209,9 @@ impl fmt::Display for Failure {
                     f,
                     "this is a mirror of {registry}, which is only pulled from; push to {registry} itself"
                 )
+            }
+            Self::Unlisted(registry) => {
+                write!(f, "this mirror does not list the tags of {registry}; ask {registry} itself for them")
             }
             Self::Malformed(_, malformed) => malformed.fmt(f),
             Self::NoSuchPath => f.write_str("there is nothing at this path"),

@@ -1,14 +1,16 @@
 //! Listings: distribution-spec, "Listing Tags" and "Listing Referrers", and the catalogue of repositories.
 
 use ferry_oci::{Digest, Name, format_next_link, media_type, referrers_index};
-use ferry_store::{Cursor, Page, PageRequest, Repository, RepositoryEntry, Store};
+use ferry_store::{Cursor, Page, PageRequest, Repository, RepositoryEntry, Store, Told};
 use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderName, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, Headers, answer};
+use crate::blobs::Of;
 use crate::body::{ResponseBody, full};
 use crate::error::{Failure, Thing};
+use crate::mirror::aged;
 use crate::query::encode;
 
 /// So many repositories are looked through at once for those that can be seen.
@@ -51,13 +53,26 @@ async fn visible(
     }
 }
 
-/// `here` is what was asked for, to which `n` and `last` are added for the next page.
-pub(crate) async fn tags(repository: &dyn Repository, name: &Name, here: &str, page: PageRequest) -> Answer {
+/// What was asked for.
+pub(crate) struct Here {
+    /// Its path and query, to which `n` and `last` are added for the next page.
+    pub(crate) target: String,
+    pub(crate) of: Of,
+}
+
+impl Here {
+    /// What an upstream lists has an age.
+    fn told(&self, response: Response<ResponseBody>, told: Told) -> Response<ResponseBody> {
+        if self.of == Of::Upstream { aged(response, told) } else { response }
+    }
+}
+
+pub(crate) async fn tags(repository: &dyn Repository, name: &Name, here: &Here, page: PageRequest) -> Answer {
     let limit = page.limit;
     let found = repository.tags(page).await.map_err(Failure::of(Thing::Repository))?;
     let tags: Vec<&str> = found.items.iter().map(|entry| entry.tag.as_str()).collect();
     let response = json_answer(&json!({"name": name.as_str(), "tags": tags}));
-    Ok(linked(response, here, &found, limit))
+    Ok(here.told(linked(response, &here.target, &found, limit), found.told))
 }
 
 /// Which referrers are wanted.
@@ -66,11 +81,10 @@ pub(crate) struct Wanted {
     pub(crate) artifact_type: Option<String>,
 }
 
-/// `here` is as for [`tags`].
 pub(crate) async fn referrers(
     repository: &dyn Repository,
     wanted: Wanted,
-    here: &str,
+    here: &Here,
     page: PageRequest,
 ) -> Answer {
     let Wanted { subject, artifact_type } = wanted;
@@ -79,10 +93,11 @@ pub(crate) async fn referrers(
     let found = found.map_err(Failure::of(Thing::Manifest))?;
     let body = full(referrers_index(&found.items));
     let response = answer(StatusCode::OK, body).with(CONTENT_TYPE, media_type::OCI_INDEX);
+    let response = here.told(response, found.told);
     Ok(match artifact_type {
-        None => linked(response, here, &found, limit),
+        None => linked(response, &here.target, &found, limit),
         Some(kind) => {
-            let target = format!("{here}artifactType={}&", encode(&kind));
+            let target = format!("{}artifactType={}&", here.target, encode(&kind));
             linked(response, &target, &found, limit).with(OCI_FILTERS_APPLIED, "artifactType")
         }
     })

@@ -1,12 +1,12 @@
 //! What a mirror adds: whose repository a request means, and what the answer says of where it came from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ferry_oci::{ErrorCode, Name, Reference, Registry};
 use ferry_policy::address::{Addressed, Addressing, Asked, Form};
 use ferry_policy::upstream::Upstream;
-use ferry_store::{Repository, Resolved, Store};
+use ferry_store::{Repository, Store, Told};
 use http::header::{AGE, HOST};
 use http::request::Parts;
 use http::{HeaderName, Response};
@@ -25,6 +25,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub struct Mirror {
     addressing: Addressing,
     stores: HashMap<Registry, Arc<dyn Store>>,
+    unlisted: HashSet<Registry>,
 }
 
 /// A repository that a request means.
@@ -40,6 +41,8 @@ pub(crate) struct Proxied<'a> {
     pub(crate) name: Name,
     /// The client named the upstream in `ns`.
     pub(crate) by_namespace: bool,
+    /// Its tags are listed to those who ask.
+    pub(crate) lists_tags: bool,
 }
 
 impl Mirror {
@@ -55,7 +58,14 @@ impl Mirror {
         let upstreams = addressing.upstreams().iter();
         let stores = upstreams.map(|upstream| Ok((upstream.registry.clone(), open(upstream)?)));
         let stores = stores.collect::<Result<_, E>>()?;
-        Ok(Self { addressing, stores })
+        Ok(Self { addressing, stores, unlisted: HashSet::new() })
+    }
+
+    /// Lists no tags of these upstreams.
+    #[must_use]
+    pub fn without_tags(mut self, upstreams: impl IntoIterator<Item = Registry>) -> Self {
+        self.unlisted.extend(upstreams);
+        self
     }
 
     /// What a request means.
@@ -70,7 +80,8 @@ impl Mirror {
                 let store = self.stores.get(registry).ok_or_else(|| {
                     Failure::UnknownUpstream(self.addressing.upstreams().unknown(registry.as_str()))
                 })?;
-                Ok(Place::Upstream(Proxied { store, registry, name, by_namespace: form == Form::Namespace }))
+                let (by_namespace, lists_tags) = (form == Form::Namespace, !self.unlisted.contains(registry));
+                Ok(Place::Upstream(Proxied { store, registry, name, by_namespace, lists_tags }))
             }
         }
     }
@@ -97,28 +108,33 @@ pub(crate) async fn manifest(repository: &dyn Repository, reference: &Reference,
         Some(response) => response,
         None => manifests::whole(repository, &Reference::Digest(resolved.descriptor.digest)).await?,
     };
-    Ok(aged(response, &resolved))
+    Ok(aged(response, resolved.told))
 }
 
-/// Says how long ago the upstream confirmed the answer. One that is no older than this request was asked for.
-fn aged(response: Response<ResponseBody>, resolved: &Resolved) -> Response<ResponseBody> {
-    let response = response.with(AGE, resolved.age.as_secs());
-    match resolved {
-        Resolved { stale: true, .. } => response.with(CACHE_STATUS, "ferry; hit; detail=stale"),
-        Resolved { age, .. } => from_cache(response, !age.is_zero()),
-    }
+/// Says how long ago the upstream confirmed the answer, and whether it was asked (RFC 9211). What is no older than this
+/// request was asked for.
+pub(crate) fn aged(response: Response<ResponseBody>, told: Told) -> Response<ResponseBody> {
+    let status = match told {
+        Told { stale: true, .. } => "ferry; hit; detail=stale",
+        Told { renewed: true, .. } => "ferry; fwd=stale",
+        Told { age, .. } if age.is_zero() => MISS,
+        Told { .. } => HIT,
+    };
+    response.with(AGE, told.age.as_secs()).with(CACHE_STATUS, status)
 }
+
+const HIT: &str = "ferry; hit";
+const MISS: &str = "ferry; fwd=miss";
 
 /// Says whether the upstream was asked for the content.
 pub(crate) fn from_cache(response: Response<ResponseBody>, hit: bool) -> Response<ResponseBody> {
-    response.with(CACHE_STATUS, if hit { "ferry; hit" } else { "ferry; fwd=miss" })
+    response.with(CACHE_STATUS, if hit { HIT } else { MISS })
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use ferry_oci::{Descriptor, Digest};
     use http::StatusCode;
 
     use super::*;
@@ -126,18 +142,17 @@ mod tests {
 
     #[test]
     fn answers_say_how_old_they_are_and_where_they_come_from() {
-        let descriptor = Descriptor::new("application/json", Digest::sha256(b"x"), 1);
-        let said = |age: u64, stale| {
-            let resolved =
-                Resolved { descriptor: descriptor.clone(), age: Duration::from_millis(age), stale };
-            let response = aged(nothing(StatusCode::OK), &resolved);
+        let said = |age: u64, stale, renewed| {
+            let told = Told { age: Duration::from_millis(age), stale, renewed };
+            let response = aged(nothing(StatusCode::OK), told);
             let header = |name| response.headers()[name].to_str().unwrap().to_owned();
             (header(AGE), header(CACHE_STATUS))
         };
         let expected = |age: &str, status: &str| (age.to_owned(), status.to_owned());
-        assert_eq!(said(0, false), expected("0", "ferry; fwd=miss"));
-        assert_eq!(said(1500, false), expected("1", "ferry; hit"));
-        assert_eq!(said(90_000, true), expected("90", "ferry; hit; detail=stale"));
-        assert_eq!(said(0, true), expected("0", "ferry; hit; detail=stale"));
+        assert_eq!(said(0, false, false), expected("0", "ferry; fwd=miss"));
+        assert_eq!(said(0, false, true), expected("0", "ferry; fwd=stale"));
+        assert_eq!(said(1500, false, false), expected("1", "ferry; hit"));
+        assert_eq!(said(90_000, true, false), expected("90", "ferry; hit; detail=stale"));
+        assert_eq!(said(0, true, false), expected("0", "ferry; hit; detail=stale"));
     }
 }

@@ -21,7 +21,7 @@ use crate::body::{BoxError, ResponseBody, full};
 use crate::caller::{Caller, Served};
 use crate::error::Failure;
 use crate::limits::{Admitted, Limiter};
-use crate::listings::Wanted;
+use crate::listings::{Here, Wanted};
 use crate::manifests::Push;
 use crate::mirror::{self, Mirror, OCI_NAMESPACE, Place};
 use crate::query::{Query, encode};
@@ -59,6 +59,7 @@ struct Target<'a> {
     upstream: Option<&'a Registry>,
     /// The namespace that the client named it by.
     namespace: Option<&'a str>,
+    lists_tags: bool,
 }
 
 impl Target<'_> {
@@ -72,6 +73,12 @@ impl Target<'_> {
         }
         let writable = self.store.writable(&Scope::Hosted, &self.name);
         writable.ok_or(Failure::Unsupported("take pushes"))
+    }
+
+    /// Its tags are not listed.
+    fn unlisted(&self) -> Failure {
+        self.upstream
+            .map_or(Failure::Unsupported("list tags"), |registry| Failure::Unlisted(registry.clone()))
     }
 
     fn of(&self) -> Of {
@@ -131,7 +138,8 @@ impl RegistryService {
             To::Catalog => {
                 let page = catalog(&parts.method, &query)?;
                 gate.map_or(Ok(()), Gate::catalog)?;
-                let sees = |name: &Name| gate.is_none_or(|gate| gate.sees(name));
+                let sees =
+                    |name: &Name| self.hosts(parts, name) && gate.is_none_or(|gate| gate.sees(name));
                 return listings::catalog(self.store.as_ref(), page, sees).await;
             }
             To::Repository(spot) => spot,
@@ -179,7 +187,13 @@ impl RegistryService {
         spot: &Spot<'_>,
         query: &'a Query,
     ) -> Result<Target<'a>, Failure> {
-        let own = |name| Target { store: self.store.as_ref(), name, upstream: None, namespace: None };
+        let own = |name| Target {
+            store: self.store.as_ref(),
+            name,
+            upstream: None,
+            namespace: None,
+            lists_tags: true,
+        };
         let Some(mirror) = &self.mirror else { return spot.own_name().map(own) };
         let ns = query.get("ns");
         let base = Some(base.trim_matches('/'));
@@ -191,6 +205,7 @@ impl RegistryService {
                 name: found.name,
                 upstream: Some(found.registry),
                 namespace: ns.filter(|_| found.by_namespace),
+                lists_tags: found.lists_tags,
             },
         })
     }
@@ -213,6 +228,7 @@ impl RegistryService {
         body: &mut RequestBody,
     ) -> Answer {
         match call {
+            Call::Tags { .. } if !target.lists_tags => Err(target.unlisted()),
             Call::Tags { name, page } => {
                 listings::tags(&*target.reader(), &name, &here(parts, target), page).await
             }
@@ -257,13 +273,17 @@ impl RegistryService {
             Begin::Mount { from, .. } => from.as_ref(),
             Begin::Session | Begin::Whole(_) => return begin,
         };
-        let is_ours = |from| self.mirror.as_ref().is_none_or(|m| m.hosts(mirror::host(parts), from));
         let is_open = |from| self.access.as_ref().is_none_or(|access| access.gate(parts).may_mount(from));
         let may = match from {
-            Some(from) => is_ours(from) && is_open(from),
+            Some(from) => self.hosts(parts, from) && is_open(from),
             None => self.mirror.is_none() && self.access.is_none(),
         };
         if may { begin } else { Begin::Session }
+    }
+
+    /// Whether a name is a repository of our own for whoever asks so.
+    fn hosts(&self, parts: &Parts, name: &Name) -> bool {
+        self.mirror.as_ref().is_none_or(|mirror| mirror.hosts(mirror::host(parts), name))
     }
 }
 
@@ -293,9 +313,9 @@ fn upload<'a>(
 }
 
 /// What was asked for, so that the next page is asked for in the same way.
-fn here(parts: &Parts, target: &Target<'_>) -> String {
+fn here(parts: &Parts, target: &Target<'_>) -> Here {
     let namespace = target.namespace.map(|ns| format!("ns={}&", encode(ns))).unwrap_or_default();
-    format!("{}?{namespace}", parts.uri.path())
+    Here { target: format!("{}?{namespace}", parts.uri.path()), of: target.of() }
 }
 
 impl Handler for RegistryService {

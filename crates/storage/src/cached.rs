@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use ferry_oci::{Digest, Manifest, Name, Tag};
-use ferry_store::{Cache, CachedRepository, CachedTag, Error, Kind, Partial, Result, Scope};
+use ferry_store::{Cache, CachedListing, CachedRepository, CachedTag, Error, Kind, Partial, Result, Scope};
 
 use crate::catalog;
 use crate::files::blocking_io;
@@ -70,6 +70,22 @@ impl CachedRepository for FileRepository {
     async fn forget(&self, tag: &Tag) -> Result<()> {
         let forgotten = self.inner.catalog.delete_tag(&self.key, tag).await;
         forgotten.map(drop).map_err(|e| catalog::error("forget tag", tag, e))
+    }
+
+    async fn listing(&self, of: &str) -> Result<Option<CachedListing>> {
+        let found = self.inner.catalog.listing(&self.key, of).await;
+        found.map_err(|e| catalog::error("look for listing", self.key.name(), e))
+    }
+
+    async fn keep_listing(&self, of: &str, listing: Option<&CachedListing>) -> Result<()> {
+        let kept = match listing {
+            Some(CachedListing { content, confirmed, withdrawn }) => {
+                let times = (seconds(*confirmed), withdrawn.map(seconds));
+                self.inner.catalog.keep_listing(&self.key, of, content, times).await
+            }
+            None => self.inner.catalog.forget_listing(&self.key, of).await,
+        };
+        kept.map_err(|e| catalog::error("keep listing", self.key.name(), e))
     }
 
     async fn adopt(&self, digest: &Digest, partial: &dyn Partial) -> Result<()> {

@@ -12,6 +12,7 @@ mod check;
 mod collect;
 mod evict;
 mod key;
+mod listings;
 mod needs;
 mod read;
 mod totals;
@@ -103,6 +104,7 @@ fn migrations() -> Migrator {
         simple(1, "catalog", include_str!("../migrations/0001_catalog.sql")),
         simple(2, "upkeep", include_str!("../migrations/0002_upkeep.sql")),
         simple(3, "cached tags", include_str!("../migrations/0003_cached_tags.sql")),
+        simple(4, "listings", include_str!("../migrations/0004_listings.sql")),
     ])
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn page<T>(mut items: Vec<T>, request: &PageRequest, key: impl Fn(&T)
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|last| Cursor::after(key(last)));
-    Page { items, next }
+    Page::new(items, next)
 }
 
 /// One repository of one scope.

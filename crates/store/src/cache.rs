@@ -24,6 +24,17 @@ pub struct CachedTag {
     pub withdrawn: Option<SystemTime>,
 }
 
+/// A page of a listing as a cache keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedListing {
+    /// What it says, in the words of whoever keeps it.
+    pub content: String,
+    /// When the upstream last said so, in whole seconds.
+    pub confirmed: SystemTime,
+    /// Since when the upstream refuses to say so, in whole seconds.
+    pub withdrawn: Option<SystemTime>,
+}
+
 /// What is kept of a repository of an upstream, and what a pull-through cache must know of it.
 ///
 /// Whoever calls says what the upstream confirmed and when; nothing here asks it. All changes are durable when they return.
@@ -45,6 +56,13 @@ pub trait CachedRepository: Repository {
 
     /// Forgets a tag, if it is known.
     async fn forget(&self, tag: &Tag) -> Result<()>;
+
+    /// The page that was kept under this text; `None` if none was, or it had to give way to others: a cache keeps so many.
+    async fn listing(&self, of: &str) -> Result<Option<CachedListing>>;
+
+    /// Keeps a page under this text in place of the one before; without one forgets that. A page that is too large is not
+    /// kept.
+    async fn keep_listing(&self, of: &str, listing: Option<&CachedListing>) -> Result<()>;
 
     /// Makes a blob of the sealed bytes of `partial`, without writing them again; its readers go on. Holds as well if it was
     /// adopted before. [`crate::Kind::Invalid`] if it is not sealed, or not in staging that belongs to this cache.

@@ -137,7 +137,8 @@ macro_rules! cache_tests {
     ($subject:expr) => {
         $crate::contract_tests! { @cases $subject;
             caches {
-                kept_manifest confirmed_tag withdrawn_tag adopted_blob unsealed_blob linked_content scopes_of_tags
+                kept_manifest confirmed_tag withdrawn_tag kept_listing adopted_blob unsealed_blob linked_content
+                scopes_of_tags
             }
         }
     };

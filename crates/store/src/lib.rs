@@ -21,14 +21,14 @@ mod staging;
 mod types;
 mod wrappers;
 
-pub use cache::{Cache, CachedRepository, CachedTag};
+pub use cache::{Cache, CachedListing, CachedRepository, CachedTag};
 pub use error::{Error, Kind, Result, Side};
 pub use extents::Extents;
 pub use memory::MemoryStore;
 pub use staging::{Hints, Holding, Partial, Rewritten, Staging};
 pub use types::{
-    Begun, Blob, BlobBody, ByteRange, ByteStream, Cursor, Expect, FileSlice, Mount, Page, PageRequest,
-    Removed, RepositoryEntry, Resolved, Scope, Stored, TagEntry, UploadToken,
+    Begun, Blob, BlobBody, ByteRange, ByteStream, Cursor, Expect, FileSlice, Link, Mount, Page, PageRequest,
+    Removed, RepositoryEntry, Resolved, Scope, Stored, TagEntry, Told, UploadToken,
 };
 pub use wrappers::{BodyFault, CountingStore, Counts, FaultyStore, Operation};
 
@@ -83,6 +83,15 @@ pub trait Repository: Send + Sync {
         artifact_type: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<Descriptor>>;
+}
+
+/// A store whose blobs may be elsewhere, where clients can fetch them without it.
+#[async_trait]
+pub trait Links: Send + Sync {
+    /// The blob as a [`BlobBody::Link`], once the store has confirmed that the repository `name` holds it; `None` if the
+    /// store itself has the bytes, or what leads to them is not for everybody. [`Kind::NotFound`] if the repository does
+    /// not hold it.
+    async fn link(&self, name: &Name, digest: &Digest) -> Result<Option<Blob>>;
 }
 
 /// A repository that can be written.

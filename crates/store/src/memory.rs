@@ -125,7 +125,7 @@ impl Repository for MemoryRepository {
         let state = self.shared.lock();
         Ok(match state.content(&self.key) {
             Some(content) => content.referrers(subject, artifact_type, &page),
-            None => Page { items: Vec::new(), next: None },
+            None => Page::new(Vec::new(), None),
         })
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ferry_oci::{Descriptor, Digest, Name, Tag};
 use futures_util::{Stream, StreamExt, stream};
 
-use crate::{Error, Result, Upload};
+use crate::{Error, Kind, Result, Upload};
 
 /// On whose behalf content is held and asked for. Content of one scope is invisible in every other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +57,26 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next page begins; `None` if this is the last.
     pub next: Option<Cursor>,
+    /// How the store came to it.
+    pub told: Told,
+}
+
+impl<T> Page<T> {
+    /// A page that is true at this moment.
+    pub fn new(items: Vec<T>, next: Option<Cursor>) -> Self {
+        Self { items, next, told: Told::default() }
+    }
+}
+
+/// How a store came to an answer that changes with time; by default the answer is true at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How long ago the answer was confirmed; zero if just now.
+    pub age: Duration,
+    /// Whether it could not be confirmed any more and may be out of date.
+    pub stale: bool,
+    /// Whether it was confirmed just now because an older one was not fresh any more.
+    pub renewed: bool,
 }
 
 /// A repository as a listing shows it.
@@ -82,16 +102,14 @@ pub struct TagEntry {
 pub struct Resolved {
     /// Type, digest and size of the manifest.
     pub descriptor: Descriptor,
-    /// How long ago the answer was confirmed; zero if just now.
-    pub age: Duration,
-    /// Whether it could not be confirmed any more and may be out of date.
-    pub stale: bool,
+    /// How the store came to it.
+    pub told: Told,
 }
 
 impl Resolved {
     /// An answer that is true at this moment.
     pub fn fresh(descriptor: Descriptor) -> Self {
-        Self { descriptor, age: Duration::ZERO, stale: false }
+        Self { descriptor, told: Told::default() }
     }
 }
 
@@ -141,6 +159,21 @@ pub enum BlobBody {
     Stream(ByteStream),
     /// They are part of a file, to be read in whatever way is fastest.
     File(FileSlice),
+    /// They are elsewhere, for whoever has the link to fetch: all of the blob, whatever range was asked for.
+    Link(Link),
+}
+
+/// A signed link to content. Whoever has it may read, so it is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The URL.
+    pub url: String,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link(…)")
+    }
 }
 
 /// A part of an open file.
@@ -172,6 +205,10 @@ impl Blob {
         match self.body {
             BlobBody::Stream(stream) => stream,
             BlobBody::File(slice) => slice.into_stream(),
+            BlobBody::Link(_) => {
+                let detail = "there is only a link to it, which is for clients";
+                Box::pin(stream::iter([Err(Error::new(Kind::Invalid, "read", "blob", detail))]))
+            }
         }
     }
 

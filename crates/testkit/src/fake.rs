@@ -11,6 +11,7 @@ mod quirks;
 mod requests;
 mod rules;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_oci::{Malformed, Name, Registry};
 use ferry_store::MemoryStore;
+use http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -50,7 +52,8 @@ struct State {
 struct Pulls {
     limit: u64,
     window: u64,
-    used: u64,
+    /// By the credentials that were shown.
+    used: HashMap<Option<HeaderValue>, u64>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,10 +110,10 @@ impl FakeRegistry {
         lock(&self.state.auth).require(auth);
     }
 
-    /// From now on at most `limit` manifests can be read in all, which answers announce as Docker Hub's do, for a window
+    /// From now on at most `limit` manifests can be read by everyone who shows the same credentials, or none, which answers announce as Docker Hub's do, for a window
     /// of so many seconds.
     pub fn quota(&self, limit: u64, window: u64) {
-        *lock(&self.state.quota) = Some(Pulls { limit, window, used: 0 });
+        *lock(&self.state.quota) = Some(Pulls { limit, window, used: HashMap::new() });
     }
 
     /// From now on it is particular about these things, and about no others.

@@ -12,12 +12,15 @@ use ferry_store::{
 };
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout};
 
 /// How long a mirror that failed is only asked when nobody else can answer; twice as long with each failure.
 const FIRST_REST: Duration = Duration::from_secs(10);
 /// The longest such time.
 const LONGEST_REST: Duration = Duration::from_secs(300);
+/// After so long without an answer the next one is asked as well.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So many blobs are remembered by whom they were sent.
 const MOST: usize = 10_000;
 
@@ -90,7 +93,7 @@ impl Store for Mirrors {
     async fn repositories(&self, prefix: &str, page: PageRequest) -> Result<Page<RepositoryEntry>> {
         match self.endpoints.last() {
             Some(registry) => registry.mirror.store.repositories(prefix, page).await,
-            None => Ok(Page { items: Vec::new(), next: None }),
+            None => Ok(Page::new(Vec::new(), None)),
         }
     }
 }
@@ -128,27 +131,41 @@ impl Mirrored {
         order
     }
 
-    /// The first answer, and whose it is; else the error of the registry itself, or of whoever was asked last.
+    /// The first answer, and whose it is; else the error of the registry itself, or of whoever was asked last. Whoever says
+    /// nothing for [`PATIENCE`] may go on thinking while the next one is asked.
     async fn first<T>(
         &self,
         order: Vec<usize>,
         ask: impl Fn(Arc<dyn Repository>) -> BoxFuture<'static, Result<T>>,
     ) -> Result<(usize, T)> {
-        let mut worst = None;
-        for place in order {
-            let Some(repository) = &self.repositories[place] else { continue };
-            match ask(Arc::clone(repository)).await {
-                Ok(answer) => {
+        let open = |place: usize| Some((place, self.repositories[place].clone()?));
+        let mut others = order.into_iter().filter_map(open).peekable();
+        let (mut asked, mut worst, mut lately) = (FuturesUnordered::new(), None, None);
+        loop {
+            if let Some((place, repository)) = others.next() {
+                lately = Some(place);
+                let answer = ask(repository);
+                asked.push(async move { (place, answer.await) });
+            }
+            let patience = if others.peek().is_some() { PATIENCE } else { Duration::MAX };
+            match timeout(patience, asked.next()).await {
+                Ok(Some((place, Ok(answer)))) => {
                     self.endpoints[place].did_well();
                     return Ok((place, answer));
                 }
-                Err(error) => {
-                    if error.kind().is_transient() {
+                Ok(Some((place, Err(error)))) => {
+                    if error.kind().is_transient() && lately == Some(place) {
                         self.endpoints[place].failed(Instant::now());
                     }
                     tracing::debug!(%error, "asking the next of the mirrors");
                     if worst.is_none() || place + 1 == self.endpoints.len() {
                         worst = Some(error);
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    if let Some(place) = lately.take() {
+                        self.endpoints[place].failed(Instant::now());
                     }
                 }
             }

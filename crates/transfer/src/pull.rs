@@ -4,11 +4,14 @@ mod blobs;
 mod figures;
 mod flight;
 mod follow;
+mod lists;
 mod manifests;
 mod once;
 mod primed;
 mod recent;
 mod repository;
+mod silence;
+mod stale;
 mod tags;
 mod tasks;
 mod through;
@@ -21,8 +24,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use ferry_oci::{Descriptor, Digest, Manifest, Name, Reference, Tag};
 use ferry_store::{
-    Cache, CachedRepository, Page, PageRequest, Repository, RepositoryEntry, RepositoryMut, Result, Scope,
-    Staging, Store,
+    Cache, CachedRepository, Links, Page, PageRequest, Repository, RepositoryEntry, RepositoryMut, Result,
+    Scope, Staging, Store,
 };
 use tokio::sync::Semaphore;
 
@@ -30,6 +33,7 @@ use self::figures::Counters;
 use self::flight::Flights;
 use self::once::Once;
 use self::recent::Recent;
+use self::silence::Silence;
 use self::tasks::Tasks;
 use crate::lanes::Lanes;
 use crate::reader::Origin;
@@ -52,15 +56,20 @@ pub struct PullOptions {
     pub staging: Arc<dyn Staging>,
     /// How long tags are true; a minute by default.
     pub freshness: Freshness,
+    /// How long a page of a listing is true after the upstream gave it; a minute by default.
+    pub lists: Duration,
+    /// Where blobs are that the upstream has elsewhere, if clients shall fetch them there and none of them be kept here.
+    pub links: Option<Arc<dyn Links>>,
     /// The clock of all ages. By default that of the system.
     pub now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     /// How long a tag that the upstream refuses (not found, denied) is served all the same, if it was fetched anonymously;
     /// 7 days by default, zero for not at all.
     pub keep_withdrawn: Duration,
-    /// How long whoever asks for a tag waits for the upstream if the cache has an older answer; 5 s by default.
+    /// How long whoever asks for a tag or a listing waits for the upstream if the cache has an older answer; 5 s by default,
+    /// and a tenth of it when the upstream was silent the last time.
     pub patience: Duration,
-    /// How long it is remembered that the upstream has no such content, and that it failed where the cache could answer
-    /// instead; 5 s by default.
+    /// How long it is remembered that the upstream has no such content, and that it failed or was silent where the cache
+    /// could answer instead; 5 s by default.
     pub remember: Duration,
     /// Connections that content is fetched over at once beside the first one of each blob; 8 by default.
     pub jobs: usize,
@@ -82,6 +91,8 @@ impl PullOptions {
             scope,
             staging,
             freshness: Arc::new(|_, _| Duration::from_secs(60)),
+            lists: Duration::from_secs(60),
+            links: None,
             now: Arc::new(SystemTime::now),
             keep_withdrawn: Duration::from_secs(7 * 24 * 60 * 60),
             patience: Duration::from_secs(5),
@@ -104,10 +115,10 @@ impl PullOptions {
 /// | manifest by tag, either way | nothing while it is fresh; else one HEAD, and one GET by digest if it has changed to something new | one GET by tag |
 /// | size of a blob | nothing | nothing while it is fetched, else one HEAD |
 /// | blob, any range | nothing | one GET for all readers of all ranges (more where several connections help, or who waits is far ahead); one HEAD instead if the content is here under another name, or one HEAD before it if a part of it was fetched earlier |
-/// | tags, referrers | as many as the upstream takes | |
+/// | page of tags or referrers | nothing while it is fresh; else as many as the upstream takes | the same |
 ///
-/// If the upstream is silent, fails or asks for patience, tags are answered from the cache as stale, whatever their age.
-/// A tag that it refuses is withdrawn: what was fetched anonymously is still served for a time, what an account fetched
+/// If the upstream is silent, fails or asks for patience, tags and listings are answered from the cache as stale, whatever
+/// their age. What it refuses of them is withdrawn: what was fetched anonymously is still served for a time, what an account fetched
 /// is not. Content by digest does not change, and is not asked for again.
 ///
 /// [`Repository::manifest`] does not tell how old the answer is; whoever wants to show that asks [`Repository::resolve`]
@@ -126,6 +137,8 @@ struct Core {
     spools: Spools,
     recent: Recent,
     manifests: Once<(Name, Reference), Found>,
+    lists: Once<(Name, String), String>,
+    silence: Silence,
     sizes: Once<(Name, Digest), Option<u64>>,
     flights: Arc<Flights>,
     counters: Counters,
@@ -168,6 +181,8 @@ impl PullThrough {
             spools: Spools::new(Some(Arc::clone(&options.staging)), 0),
             recent: Recent::new(options.remember),
             manifests: Once::default(),
+            lists: Once::default(),
+            silence: Silence::new(options.patience, options.remember),
             sizes: Once::default(),
             flights: Arc::default(),
             counters: Counters::default(),

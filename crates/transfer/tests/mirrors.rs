@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_oci::{Name, Reference, Tag};
-use ferry_store::{BodyFault, CountingStore, FaultyStore, Kind, MemoryStore, Operation, Scope, Store};
+use ferry_store::{
+    BodyFault, CountingStore, Counts, FaultyStore, Kind, MemoryStore, Operation, Scope, Store,
+};
 use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, verify};
 use ferry_transfer::{Copier, Job, Mirror, Mirrors, Options, Outcome, Place, Retry};
 use tokio_util::sync::CancellationToken;
@@ -122,4 +124,43 @@ async fn the_registrys_own_error_is_reported() {
         Outcome::Failed { error, .. } => assert_eq!(error.kind(), Kind::Denied),
         other => panic!("{other:?}"),
     }
+}
+
+/// A mirror of the image that never answers the first question for a manifest.
+async fn silent(image: &Image) -> Arc<FaultyStore> {
+    let silent = Arc::new(FaultyStore::new(holding(image, "team/app").await));
+    silent.stall(Operation::Manifest, 1);
+    silent
+}
+
+/// A mirror that says nothing holds nobody up for long, and is asked last for a while.
+#[tokio::test(start_paused = true)]
+async fn a_silent_mirror_is_passed_over() {
+    let image = image();
+    let registry: Arc<dyn Store> = holding(&image, "team/app").await;
+    let stores: [Arc<dyn Store>; 3] = [silent(&image).await, holding(&image, "team/app").await, registry];
+    let [silent, other, registry] = stores.map(|store| Arc::new(CountingStore::new(store)));
+    let mirrors = Mirrors::new(vec![mirror(silent.clone()), mirror(other.clone())], registry.clone());
+    let repository = mirrors.repository(&Scope::Hosted, &name("team/app"));
+    assert_eq!(repository.manifest(&Reference::Tag(tag())).await.unwrap().digest(), image.root.digest());
+    for _ in 0..5 {
+        repository.resolve(&Reference::Tag(tag())).await.unwrap();
+    }
+    assert_eq!(silent.take(), Counts { manifest: 1, ..Counts::default() });
+    assert_eq!(other.take(), Counts { manifest: 1, resolve: 5, ..Counts::default() });
+    assert_eq!(registry.take(), Counts::default());
+}
+
+/// One that takes its time is waited for if nobody else knows anything.
+#[tokio::test(start_paused = true)]
+async fn a_slow_mirror_is_waited_for_if_the_others_fail() {
+    let image = image();
+    let behind = vec![mirror(silent(&image).await), mirror(silent(&image).await)];
+    let slow = Arc::new(Mirrors::new(behind, holding(&image, "team/app").await));
+    let failing = Arc::new(FaultyStore::new(holding(&image, "team/app").await));
+    failing.fail(Operation::Manifest, 1, Kind::Unavailable);
+    let mirrors = Mirrors::new(vec![mirror(slow)], failing.clone());
+    let repository = mirrors.repository(&Scope::Hosted, &name("team/app"));
+    assert_eq!(repository.manifest(&Reference::Tag(tag())).await.unwrap().digest(), image.root.digest());
+    assert!(failing.is_spent());
 }

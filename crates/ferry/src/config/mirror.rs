@@ -45,6 +45,48 @@ pub(crate) struct MirrorConfig {
     /// by default, 0s for not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keep_withdrawn: Option<Parsed<Term>>,
+    /// What is different for single registries.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) settings: BTreeMap<Parsed<Registry>, UpstreamConfig>,
+}
+
+/// What is different for one registry of a mirror.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UpstreamConfig {
+    /// How long its tags are served without asking whether they have moved. Its rules go before those for all registries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) freshness: Option<FreshnessConfig>,
+    /// How long an image is still served that it does not show any more, if it was fetched without an account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_withdrawn: Option<Parsed<Term>>,
+    /// Whether its tags are listed to those who ask: on by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tags: Option<Switch>,
+    /// What becomes of a blob that is not in the storage: proxy fetches and keeps it, as is the default; redirect sends clients to
+    /// where the registry itself sends them, and keeps nothing. Only for a registry without accounts and mirrors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) blobs: Option<Blobs>,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+/// What becomes of blobs that are not in the storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Blobs {
+    /// They are fetched and kept.
+    Proxy,
+    /// Clients are sent to where they are.
+    Redirect,
 }
 
 /// How long tags are believed.

@@ -1,5 +1,6 @@
 //! What a mirror shall do.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -9,15 +10,27 @@ use ferry_policy::address::{Addressing, Front};
 use ferry_policy::freshness::Freshness;
 use ferry_policy::upstream::{Upstream, Upstreams};
 
-use crate::config::{DefaultUpstream, FreshnessConfig, Listed, Loaded, MirrorConfig};
+use crate::config::{Blobs, DefaultUpstream, FreshnessConfig, Listed, Loaded, MirrorConfig, Switch, Which};
 
 /// What a mirror shall do.
 #[derive(Debug)]
 pub(crate) struct Mirror {
     pub(crate) addressing: Addressing,
+    /// For registries of which nothing else is said.
+    usual: OfUpstream,
+    special: HashMap<Registry, OfUpstream>,
+}
+
+/// How one registry is mirrored.
+#[derive(Debug, Clone)]
+pub(crate) struct OfUpstream {
     pub(crate) freshness: Freshness,
     /// `None` for the time that is usual.
     pub(crate) keep_withdrawn: Option<Duration>,
+    /// Its tags are listed.
+    pub(crate) lists_tags: bool,
+    /// Clients are sent to where its blobs are.
+    pub(crate) redirects: bool,
 }
 
 impl Mirror {
@@ -30,7 +43,35 @@ impl Mirror {
         let usual = MirrorConfig::default();
         let Some(config) = configured.or(wanted.then_some(&usual)) else { return Ok(None) };
         let within = || format!("{}: serve: mirror", loaded.name());
-        Self::of(config).map(Some).with_context(within)
+        let mirror = Self::of(config).and_then(|mirror| mirror.redirecting(loaded));
+        mirror.map(Some).with_context(within)
+    }
+
+    /// How a registry is mirrored.
+    pub(crate) fn upstream(&self, registry: &Registry) -> &OfUpstream {
+        self.special.get(registry).unwrap_or(&self.usual)
+    }
+
+    /// Those whose tags are not listed.
+    pub(crate) fn unlisted(&self) -> impl Iterator<Item = Registry> {
+        self.special.iter().filter(|(_, one)| !one.lists_tags).map(|(registry, _)| registry.clone())
+    }
+
+    /// Refuses to send clients with an account's link, or past the mirrors that shall be asked first.
+    fn redirecting(self, loaded: &Loaded) -> anyhow::Result<Self> {
+        for (which, config) in &loaded.config.registries {
+            let Which::One(registry) = &which.value else { continue };
+            let used = !config.accounts.is_empty() || !config.mirrors.is_empty();
+            if used && self.upstream(registry).redirects {
+                bail!(
+                    "settings: {}: blobs: redirect cannot go with the accounts or mirrors in registries: {}; \
+                     write blobs: proxy or remove these",
+                    which.text,
+                    which.text
+                );
+            }
+        }
+        Ok(self)
     }
 
     fn of(config: &MirrorConfig) -> anyhow::Result<Self> {
@@ -45,11 +86,14 @@ impl Mirror {
             default: default(config, &upstreams),
             hosted: config.hosted.0.iter().map(|pattern| pattern.value.clone()).collect(),
         };
-        Ok(Self {
-            addressing: Addressing::new(upstreams, front)?,
-            freshness: freshness(config.freshness.clone().unwrap_or_default()),
+        let usual = OfUpstream {
+            freshness: freshness(config.freshness.as_ref(), Freshness::default()),
             keep_withdrawn: config.keep_withdrawn.as_ref().map(|term| term.value.0),
-        })
+            lists_tags: true,
+            redirects: false,
+        };
+        let special = special(config, &upstreams, &usual)?;
+        Ok(Self { addressing: Addressing::new(upstreams, front)?, usual, special })
     }
 
     /// Whether it has repositories of its own, which can be pushed to.
@@ -115,12 +159,39 @@ fn default(config: &MirrorConfig, upstreams: &Upstreams) -> Option<Registry> {
     }
 }
 
-fn freshness(config: FreshnessConfig) -> Freshness {
-    let usual = Freshness::default();
+/// What is said of single registries.
+fn special(
+    config: &MirrorConfig,
+    upstreams: &Upstreams,
+    usual: &OfUpstream,
+) -> anyhow::Result<HashMap<Registry, OfUpstream>> {
+    let mut special = HashMap::new();
+    for (registry, of) in &config.settings {
+        if upstreams.get(&registry.value).is_none() {
+            bail!("settings: {}: it is none of the upstreams; add it there", registry.text);
+        }
+        let keep_withdrawn = of.keep_withdrawn.as_ref().map(|term| term.value.0);
+        let one = OfUpstream {
+            freshness: freshness(of.freshness.as_ref(), usual.freshness.clone()),
+            keep_withdrawn: keep_withdrawn.or(usual.keep_withdrawn),
+            lists_tags: of.tags != Some(Switch::Off),
+            redirects: of.blobs == Some(Blobs::Redirect),
+        };
+        if special.insert(registry.value.clone(), one).is_some() {
+            bail!("settings: {}: the same registry stands there twice", registry.text);
+        }
+    }
+    Ok(special)
+}
+
+/// What is not configured is as `usual`, whose rules come last.
+fn freshness(config: Option<&FreshnessConfig>, usual: Freshness) -> Freshness {
+    let Some(config) = config else { return usual };
+    let own = config.rules.iter().map(|rule| (rule.tags.value.clone(), rule.term.value.0));
     Freshness {
-        moving: config.moving.map_or(usual.moving, |term| term.value.0),
-        version_like: config.version_like.map_or(usual.version_like, |term| term.value.0),
-        rules: config.rules.into_iter().map(|rule| (rule.tags.value, rule.term.value.0)).collect(),
+        moving: config.moving.as_ref().map_or(usual.moving, |term| term.value.0),
+        version_like: config.version_like.as_ref().map_or(usual.version_like, |term| term.value.0),
+        rules: own.chain(usual.rules).collect(),
     }
 }
 
@@ -133,10 +204,16 @@ mod tests {
     use super::*;
     use crate::Environment;
 
+    const DAY: Duration = Duration::from_secs(86_400);
+
     fn mirror(text: &str) -> anyhow::Result<Option<Mirror>> {
+        mirror_of(text, "{}")
+    }
+
+    fn mirror_of(text: &str, registries: &str) -> anyhow::Result<Option<Mirror>> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ferry.yaml");
-        std::fs::write(&path, format!("serve:\n  mirror: {text}\n")).unwrap();
+        std::fs::write(&path, format!("registries: {registries}\nserve:\n  mirror: {text}\n")).unwrap();
         let loaded = Loaded::find(Some(Path::new(&path)), &Environment::default()).unwrap();
         Mirror::new(&loaded, false)
     }
@@ -157,7 +234,9 @@ mod tests {
             assert_eq!(means(&mirror, "x", "quay.io/a/b"), "quay.io a/b");
             assert_eq!(means(&mirror, "x", "a/b"), "docker.io a/b");
             assert!(!mirror.takes_pushes() && mirror.names().contains("docker.io, gcr.io"));
-            assert_eq!((mirror.freshness, mirror.keep_withdrawn), (Freshness::default(), None));
+            let of = mirror.upstream(&Registry::docker_hub());
+            assert_eq!((&of.freshness, of.keep_withdrawn), (&Freshness::default(), None));
+            assert!(of.lists_tags && !of.redirects && mirror.unlisted().next().is_none());
         }
     }
 
@@ -165,7 +244,8 @@ mod tests {
     fn what_is_configured_counts() {
         let text = "{domain: cr.example.cn, upstreams: [quay.io, r.corp:5000], aliases: {r.corp:5000: corp}, \
              default_at: {h.example.cn: quay.io}, hosted: own/**, keep_withdrawn: 0s, \
-             freshness: {moving: 2s, rules: [{tags: latest, for: 0s}]}}";
+             freshness: {moving: 2s, rules: [{tags: latest, for: 0s}]}, settings: {r.corp:5000: {tags: off, \
+             blobs: redirect, keep_withdrawn: 1d, freshness: {moving: 1h, rules: [{tags: edge, for: 1s}]}}}}";
         let mirror = mirror(text).unwrap().unwrap();
         assert_eq!(mirror.names(), "quay.io, r.corp:5000");
         for (host, name, expected) in [
@@ -178,9 +258,18 @@ mod tests {
             assert_eq!(means(&mirror, host, name), expected, "{host} {name}");
         }
         assert!(mirror.takes_pushes());
-        assert_eq!(mirror.keep_withdrawn, Some(Duration::ZERO));
-        let seconds = |tag: &str| mirror.freshness.for_tag(&tag.parse().unwrap()).as_secs();
-        assert_eq!((seconds("latest"), seconds("stable"), seconds("v1.2.3")), (0, 2, 86_400));
+        let [quay, corp] = ["quay.io", "r.corp:5000"].map(|at| mirror.upstream(&at.parse().unwrap()));
+        assert_eq!(
+            (quay.keep_withdrawn, quay.lists_tags, quay.redirects),
+            (Some(Duration::ZERO), true, false)
+        );
+        assert_eq!((corp.keep_withdrawn, corp.lists_tags, corp.redirects), (Some(DAY), false, true));
+        let seconds = |of: &OfUpstream| {
+            ["latest", "edge", "stable", "v1.2.3"]
+                .map(|tag| of.freshness.for_tag(&tag.parse().unwrap()).as_secs())
+        };
+        assert_eq!((seconds(quay), seconds(corp)), ([0, 2, 2, 86_400], [0, 1, 3600, 86_400]));
+        assert_eq!(mirror.unlisted().collect::<Vec<_>>(), ["r.corp:5000".parse().unwrap()]);
     }
 
     #[test]
@@ -191,9 +280,23 @@ mod tests {
             ("{upstreams: quay.io, default: docker.io}", "docker.io"),
             ("{aliases: {quay.io: gcr}}", "gcr"),
             ("{domain: quay.io}", "ask itself"),
+            ("{upstreams: quay.io, settings: {gcr.io: {}}}", "settings: gcr.io: it is none of the upstreams"),
+            ("{settings: {docker.io: {}, index.docker.io: {}}}", "the same registry stands there twice"),
         ] {
             let error = format!("{:#}", mirror(text).unwrap_err());
             assert!(error.contains("serve: mirror") && error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn clients_are_not_sent_with_an_account_nor_past_mirrors() {
+        let redirecting = |registries| mirror_of("{settings: {quay.io: {blobs: redirect}}}", registries);
+        for registries in ["{quay.io: {accounts: [{helper: x}]}}", "{quay.io: {mirrors: [m.corp]}}"] {
+            let error = format!("{:#}", redirecting(registries).unwrap_err());
+            assert!(error.contains("settings: quay.io: blobs: redirect cannot go with"), "{error}");
+        }
+        for registries in ["{quay.io: {proxy: none}}", "{gcr.io: {accounts: [{helper: x}]}}"] {
+            assert!(redirecting(registries).unwrap().is_some());
         }
     }
 

@@ -83,8 +83,8 @@ async fn tags_of_the_second_schema_count_as_confirmed_when_they_were_pushed() {
     }
     let mut second = connect(&directory.path().join("catalog.sqlite")).await;
     sqlx::raw_sql(
-        "ALTER TABLE tags DROP COLUMN confirmed; ALTER TABLE tags DROP COLUMN withdrawn;
-         DELETE FROM _sqlx_migrations WHERE version = 3;",
+        "DROP TABLE listings; ALTER TABLE tags DROP COLUMN confirmed; ALTER TABLE tags DROP COLUMN withdrawn;
+         DELETE FROM _sqlx_migrations WHERE version >= 3;",
     )
     .execute(&mut second)
     .await

@@ -11,7 +11,7 @@ use super::fixtures::{
     Image, assert_is, assert_no_blob, assert_no_manifest, by_tag, content, descriptor, expect, kind, opened,
     push_blob, read, repository, tag,
 };
-use crate::{ByteRange, Cache, CachedRepository, Kind, Mount, Partial, Scope, Staging};
+use crate::{ByteRange, Cache, CachedListing, CachedRepository, Kind, Mount, Partial, Scope, Staging};
 
 /// A cache under test.
 pub struct CacheSubject {
@@ -118,6 +118,35 @@ pub async fn withdrawn_tag(subject: CacheSubject) {
     }
     assert_no_manifest(&*repo, &by_tag("v1")).await;
     assert_is(&*repo, &image.reference(), &image.manifest).await;
+}
+
+/// A page of a listing stays as it was last told, for its repository, scope and question.
+pub async fn kept_listing(subject: CacheSubject) {
+    let repo = subject.cached("listed");
+    let listing = |content: &str, seconds, withdrawn: Option<u64>| CachedListing {
+        content: content.to_owned(),
+        confirmed: at(seconds),
+        withdrawn: withdrawn.map(at),
+    };
+    assert_eq!(repo.listing("tags").await.unwrap(), None);
+    for told in [listing("a", 1, None), listing("ä\"b", 2, None), listing("", 2, Some(3))] {
+        repo.keep_listing("tags", Some(&told)).await.unwrap();
+        assert_eq!(subject.cached("listed").listing("tags").await.unwrap(), Some(told));
+    }
+    repo.keep_listing("other", Some(&listing("x", 1, None))).await.unwrap();
+    assert_eq!(repo.listing("tags").await.unwrap(), Some(listing("", 2, Some(3))));
+    for stranger in [subject.cached("listed/b"), subject.cache.cached(&group(), &repository("listed"))] {
+        assert_eq!(stranger.listing("tags").await.unwrap(), None);
+        stranger.keep_listing("tags", None).await.unwrap();
+    }
+    // Nothing may be kept rather than something old.
+    repo.keep_listing("other", Some(&listing(&"x".repeat(80 << 20), 4, None))).await.unwrap();
+    let found = repo.listing("other").await.unwrap();
+    assert!(found.is_none_or(|found| found.confirmed == at(4)));
+    for _ in 0..2 {
+        repo.keep_listing("tags", None).await.unwrap();
+    }
+    assert_eq!(repo.listing("tags").await.unwrap(), None);
 }
 
 /// Sealed bytes become a blob, of each repository that adopts them and of no other; readers of the partial blob go on.

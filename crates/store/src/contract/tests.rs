@@ -118,7 +118,7 @@ impl Repository for FrugalRepository {
     }
 
     async fn referrers(&self, _: &Digest, _: Option<&str>, _: PageRequest) -> Result<Page<Descriptor>> {
-        Ok(Page { items: Vec::new(), next: None })
+        Ok(Page::new(Vec::new(), None))
     }
 }
 

@@ -206,5 +206,5 @@ fn page<T>(items: impl Iterator<Item = T>, request: &PageRequest, key: impl Fn(&
     let mut rest = items.skip_while(|item| after.is_some_and(|after| key(item).as_str() <= after));
     let items: Vec<T> = rest.by_ref().take(request.limit.unwrap_or(usize::MAX)).collect();
     let next = items.last().filter(|_| rest.next().is_some()).map(|last| Cursor::after(key(last)));
-    Page { items, next }
+    Page::new(items, next)
 }

@@ -43,6 +43,8 @@ pub enum Auth {
     None,
     /// Basic authentication on every request.
     Basic(Login),
+    /// The same, as any of these.
+    BasicOf(Vec<Login>),
     /// A token from `/token` for every request, with the scope that the request needs.
     Bearer {
         /// Who gets a token; `None` for everybody.
@@ -103,7 +105,8 @@ impl Guard {
         let login = match self.auth(quirks) {
             Auth::None => return None,
             Auth::Basic(login) if given == Some(login.header().as_str()) => return None,
-            Auth::Basic(_) => return Some(unauthorized(Some("Basic realm=\"fake\""))),
+            Auth::BasicOf(all) if all.iter().any(|one| given == Some(one.header().as_str())) => return None,
+            Auth::Basic(_) | Auth::BasicOf(_) => return Some(unauthorized(Some("Basic realm=\"fake\""))),
             Auth::Bearer { login, .. } => login,
         };
         let needed = needed_scopes(parts, quirks);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use ferry_oci::{Digest, ErrorBody, ErrorCode};
 use ferry_serve::ResponseBody;
-use http::header::{RANGE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -65,8 +65,8 @@ impl Faulty {
             return Ok(lock(&self.state.auth).token(&parts, &form, &self.state.quirks.get().tokens));
         }
         let counted = match kind {
-            Kind::ManifestGet => self.pull(1),
-            Kind::ManifestHead => self.pull(0),
+            Kind::ManifestGet => self.pull(parts.headers.get(AUTHORIZATION), 1),
+            Kind::ManifestHead => self.pull(parts.headers.get(AUTHORIZATION), 0),
             _ => None,
         };
         if counted.as_ref().is_some_and(|(_, allowed)| !allowed) {
@@ -92,15 +92,16 @@ impl Faulty {
     }
 
     /// Counts a manifest that is read, where there is a quota. Returns what is announced, and whether it is allowed.
-    fn pull(&self, count: u64) -> Option<(HeaderMap, bool)> {
+    fn pull(&self, who: Option<&HeaderValue>, count: u64) -> Option<(HeaderMap, bool)> {
         let mut quota = lock(&self.state.quota);
         let pulls = quota.as_mut()?;
-        let allowed = pulls.used + count <= pulls.limit;
-        pulls.used += if allowed { count } else { 0 };
+        let used = pulls.used.entry(who.cloned()).or_default();
+        let allowed = *used + count <= pulls.limit;
+        *used += if allowed { count } else { 0 };
         let of = |number: u64| HeaderValue::try_from(format!("{number};w={}", pulls.window)).ok();
         let mut headers = HeaderMap::new();
         headers.insert("ratelimit-limit", of(pulls.limit)?);
-        headers.insert("ratelimit-remaining", of(pulls.limit - pulls.used)?);
+        headers.insert("ratelimit-remaining", of(pulls.limit - *used)?);
         Some((headers, allowed))
     }
 
@@ -117,6 +118,13 @@ impl Faulty {
                 let message = "blob upload unknown to registry".to_owned();
                 let error = ErrorBody { code: ErrorCode::BlobUploadUnknown, message };
                 Ok(refusal(404, None, error.to_json()))
+            }
+            Some(Fault::Redirect { to }) => {
+                let mut response = answer(StatusCode::TEMPORARY_REDIRECT, String::new());
+                if let Ok(there) = HeaderValue::try_from(format!("{to}{}", request.uri())) {
+                    response.headers_mut().insert(LOCATION, there);
+                }
+                Ok(response)
             }
             Some(Fault::IgnoreRange) => {
                 request.headers_mut().remove(RANGE);

@@ -34,6 +34,11 @@ pub enum Fault {
         /// Which byte.
         at: u64,
     },
+    /// The request is not carried out: it is sent to the same path elsewhere, with 307.
+    Redirect {
+        /// Scheme, host and port.
+        to: String,
+    },
     /// After so many bytes of the body nothing more comes, with the connection open.
     Stall {
         /// Bytes of the body that arrive.

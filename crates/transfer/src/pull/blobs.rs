@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ferry_oci::{Descriptor, Digest, Hasher};
-use ferry_store::{Blob, BlobBody, ByteRange, ByteStream, Error, Kind, Result};
+use ferry_store::{Blob, BlobBody, ByteRange, ByteStream, Error, Kind, Links, Result};
 
 use super::Pulled;
 use super::flight::{Flights, Opened};
@@ -29,6 +29,11 @@ impl Pulled {
             return Err(error);
         }
         self.core.counters.missed();
+        if let Some(links) = self.core.options.links.clone()
+            && let Some(linked) = self.elsewhere(&*links, digest).await?
+        {
+            return Ok(linked);
+        }
         let flight = Flights::join(self, digest);
         match flight.opened().await {
             Ok(Opened::Kept) => self.cached.blob(digest, range).await,
@@ -49,6 +54,25 @@ impl Pulled {
                     self.core.recent.remember(wanted, self.core.now(), &error);
                 }
                 Err(again(&error))
+            }
+        }
+    }
+
+    /// The blob as a link, unless some of it is here or on its way. Whoever cannot get one gets the bytes.
+    async fn elsewhere(&self, links: &dyn Links, digest: &Digest) -> Result<Option<Blob>> {
+        if self.core.flights.is_under_way(&self.name, digest) || self.has_some_of(digest).await {
+            return Ok(None);
+        }
+        match links.link(&self.name, digest).await {
+            Ok(linked) => Ok(linked),
+            Err(error) if error.kind() == Kind::NotFound => {
+                let wanted = Wanted::Blob(self.name.clone(), *digest);
+                self.core.recent.remember(wanted, self.core.now(), &error);
+                Err(error)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "there is no link");
+                Ok(None)
             }
         }
     }

@@ -5,11 +5,11 @@ use ferry_oci::{Digest, Name};
 /// What a [`crate::PullThrough`] was asked since it began, and what it is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullFigures {
-    /// Manifests and blobs that were answered without asking the upstream.
+    /// Manifests, blobs and listings that were answered without asking the upstream.
     pub hits: u64,
     /// Those that had to wait for the upstream.
     pub misses: u64,
-    /// Tags among the hits that the upstream did not confirm when it should have.
+    /// Tags and listings among the hits that the upstream did not confirm when it should have.
     pub stale: u64,
     /// Bytes of blobs that came from the upstream.
     pub bytes_fetched: u64,

@@ -119,6 +119,10 @@ impl Flights {
         flight
     }
 
+    pub(super) fn is_under_way(&self, name: &Name, digest: &Digest) -> bool {
+        self.lock().contains_key(&(name.clone(), *digest))
+    }
+
     /// The size of a blob that is on its way to this repository.
     pub(super) fn size(&self, name: &Name, digest: &Digest) -> Option<u64> {
         self.get(&(name.clone(), *digest))?.figures().size

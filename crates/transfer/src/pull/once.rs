@@ -85,6 +85,11 @@ impl<K: Eq + Hash, T> Drop for Place<K, T> {
 }
 
 impl<T: Clone> Asked<T> {
+    /// When it was asked.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
+    }
+
     pub(super) async fn answer(mut self) -> Result<T> {
         match self.answer.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(answer))) => Ok(answer.clone()),

@@ -15,6 +15,7 @@ const MOST: usize = 10_000;
 pub(super) enum Wanted {
     Manifest(Name, Reference),
     Blob(Name, Digest),
+    Listing(Name, String),
 }
 
 /// What the upstream would not give a moment ago.

@@ -1,8 +1,6 @@
-use std::future::Future;
-
 use async_trait::async_trait;
 use ferry_oci::{Descriptor, Digest, Manifest, Reference};
-use ferry_store::{Blob, ByteRange, Error, Page, PageRequest, Repository, Resolved, Result, TagEntry};
+use ferry_store::{Blob, ByteRange, Page, PageRequest, Repository, Resolved, Result, TagEntry};
 
 use super::{Pulled, describe};
 
@@ -40,10 +38,7 @@ impl Repository for Pulled {
     }
 
     async fn tags(&self, page: PageRequest) -> Result<Page<TagEntry>> {
-        match self.upstream.tags(page.clone()).await {
-            Err(error) => instead(error, &page, self.cached.tags(page.clone())).await,
-            listed => listed,
-        }
+        self.list_tags(page).await
     }
 
     async fn referrers(
@@ -52,26 +47,6 @@ impl Repository for Pulled {
         artifact_type: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<Descriptor>> {
-        match self.upstream.referrers(subject, artifact_type, page.clone()).await {
-            Err(error) => {
-                instead(error, &page, self.cached.referrers(subject, artifact_type, page.clone())).await
-            }
-            listed => listed,
-        }
-    }
-}
-
-/// What the cache lists, if the upstream cannot and it is all in one page: the two do not know each other's cursors.
-async fn instead<T>(
-    error: Error,
-    page: &PageRequest,
-    cached: impl Future<Output = Result<Page<T>>>,
-) -> Result<Page<T>> {
-    if !error.kind().is_transient() || page.after.is_some() {
-        return Err(error);
-    }
-    match cached.await {
-        Ok(listed) if listed.next.is_none() && !listed.items.is_empty() => Ok(listed),
-        _ => Err(error),
+        self.list_referrers(subject, artifact_type, page).await
     }
 }

@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use ferry_oci::{Manifest, Reference, Tag};
-use ferry_store::{CachedTag, Error, Kind, Resolved, Result, Scope};
+use ferry_store::{CachedTag, Error, Kind, Resolved, Result, Told};
 
 use super::recent::Wanted;
+use super::stale::is_refusal;
 use super::{Found, Pulled};
-
-/// Whether the upstream does not want to answer; otherwise it cannot.
-fn is_refusal(kind: Kind) -> bool {
-    matches!(kind, Kind::NotFound | Kind::Unauthorized | Kind::Denied)
-}
 
 impl Pulled {
     /// What a tag means, and the manifest if it was just fetched.
@@ -28,7 +24,8 @@ impl Pulled {
             None => match self.ask(tag, known.is_some()).await {
                 Ok(found) => {
                     self.core.counters.missed();
-                    return Ok((Resolved::fresh(found.descriptor), found.manifest));
+                    let told = Told { renewed: known.is_some(), ..Told::default() };
+                    return Ok((Resolved { descriptor: found.descriptor, told }, found.manifest));
                 }
                 Err(error) => error,
             },
@@ -47,23 +44,20 @@ impl Pulled {
         known.inspect_err(|error| tracing::warn!(%error, "the cache cannot be read")).ok().flatten()
     }
 
-    /// What the cache says. An answer from the future, of a clock that was set back, is not fresh.
     fn is_fresh(&self, tag: &Tag, known: &CachedTag) -> bool {
-        let age = self.core.now().duration_since(known.confirmed);
-        known.withdrawn.is_none() && age.is_ok_and(|age| age < (self.core.options.freshness)(&self.name, tag))
+        let freshness = (self.core.options.freshness)(&self.name, tag);
+        known.withdrawn.is_none() && self.is_younger(known.confirmed, freshness)
     }
 
     fn answer(&self, known: &CachedTag, stale: bool) -> Resolved {
-        let age = self.core.now().duration_since(known.confirmed).unwrap_or_default();
-        Resolved { descriptor: known.descriptor.clone(), age, stale }
+        Resolved { descriptor: known.descriptor.clone(), told: self.told(known.confirmed, stale) }
     }
 
-    /// Asks the upstream, together with all who ask now; not for long if there is another answer.
     async fn ask(&self, tag: &Tag, has_another: bool) -> Result<Found> {
         let key = (self.name.clone(), Reference::Tag(tag.clone()));
         let (this, tag) = (self.clone(), tag.clone());
-        let asked = self.core.manifests.ask(&self.core.tasks, key, || async move { this.renew(&tag).await });
-        if has_another { asked.answer_within(self.core.options.patience).await } else { asked.answer().await }
+        let ask = || self.core.manifests.ask(&self.core.tasks, key, || async move { this.renew(&tag).await });
+        self.wait_for(has_another, ask).await
     }
 
     /// Lets the upstream say what the tag means, in the cheapest way that it counts.
@@ -77,6 +71,7 @@ impl Pulled {
             }
             Some(known) => self.confirm(tag, known).await,
         };
+        self.core.silence.note(&found, self.core.now());
         if let Err(error) = &found {
             let now = self.core.now();
             if known.is_some() || error.kind() == Kind::NotFound {
@@ -113,27 +108,16 @@ impl Pulled {
         }
     }
 
-    /// How long what the upstream refuses is shown: it may be what only an account was ever meant to see.
-    fn keeps_withdrawn(&self) -> Duration {
-        match self.core.options.scope {
-            Scope::Upstream { account: None, .. } => self.core.options.keep_withdrawn,
-            Scope::Upstream { account: Some(_), .. } | Scope::Hosted => Duration::ZERO,
-        }
-    }
-
     /// What the cache knows, if it may be shown in place of `error`.
     async fn fall_back(&self, tag: &Tag, known: Option<CachedTag>, error: Error) -> Result<CachedTag> {
         let Some(known) = known else { return Err(error) };
-        let now = self.core.now();
-        let refused = is_refusal(error.kind());
-        let since = known.withdrawn.or(refused.then_some(now));
-        let is_over = since
-            .is_some_and(|since| now.duration_since(since).unwrap_or_default() >= self.keeps_withdrawn());
-        if !is_over {
+        if self.stands_in(known.withdrawn, &error) {
             tracing::debug!(%error, repository = %self.name, %tag, "answered from the cache");
             return Ok(known);
         }
-        if refused && let Err(error) = self.cached.forget(tag).await {
+        if is_refusal(error.kind())
+            && let Err(error) = self.cached.forget(tag).await
+        {
             tracing::warn!(%error, "the cache cannot be written");
         }
         Err(error)

@@ -223,7 +223,7 @@ impl Repository for BentRepository {
         page: PageRequest,
     ) -> Result<Page<Descriptor>> {
         if let Some(lie) = self.lies.get(subject) {
-            return Ok(Page { items: lie.clone(), next: None });
+            return Ok(Page::new(lie.clone(), None));
         }
         self.inner.referrers(subject, artifact_type, PageRequest { limit: Some(1), ..page }).await
     }

@@ -89,6 +89,6 @@ async fn a_pull_cold_warm_and_with_the_upstream_gone() {
     drop((registry, link));
     verify(&*app, &by_tag("v1")).await.unwrap();
     let found = app.resolve(&by_tag("v1")).await.unwrap();
-    assert_eq!((found.stale, found.age), (true, Duration::from_secs(60)));
+    assert_eq!((found.told.stale, found.told.age), (true, Duration::from_secs(60)));
     app.resolve(&Reference::Digest(found.descriptor.digest)).await.unwrap();
 }

@@ -123,6 +123,7 @@ impl Repository for Far {
     }
 
     async fn tags(&self, page: PageRequest) -> Result<Page<TagEntry>> {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         self.inner.tags(page).await
     }
 
@@ -132,6 +133,7 @@ impl Repository for Far {
         artifact_type: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<Descriptor>> {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         self.inner.referrers(subject, artifact_type, page).await
     }
 }

@@ -10,6 +10,7 @@ mod fixtures;
 mod full;
 mod http;
 mod link;
+mod lists;
 mod scopes;
 mod tags;
 mod withdrawn;

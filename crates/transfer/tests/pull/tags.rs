@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_oci::Reference;
-use ferry_store::{Kind, Operation, PageRequest};
+use ferry_store::{Kind, Operation};
 use ferry_testkit::images::{Image, verify};
 use futures_util::future::join_all;
 
@@ -52,11 +52,11 @@ async fn a_fresh_tag_costs_nothing_and_then_one_head() {
     let mirror = Mirror::new().await;
     let image = mirror.image(3, "v1").await;
     let resolved = mirror.app().resolve(&by_tag("v1")).await.unwrap();
-    assert_eq!((resolved.descriptor.digest, resolved.age), (image.root.digest(), Duration::ZERO));
+    assert_eq!((resolved.descriptor.digest, resolved.told.age), (image.root.digest(), Duration::ZERO));
     assert_eq!(mirror.upstream.take().manifest, 1, "a HEAD would be followed by a GET");
     mirror.time.pass(59);
     let resolved = mirror.app().resolve(&by_tag("v1")).await.unwrap();
-    assert_eq!((resolved.age, resolved.stale), (Duration::from_secs(59), false));
+    assert_eq!((resolved.told.age, resolved.told.stale), (Duration::from_secs(59), false));
     fifty(&mirror, &by_tag("v1")).await;
     assert_eq!(mirror.upstream.take(), ferry_store::Counts::default(), "fresh");
     mirror.time.pass(1);
@@ -64,12 +64,12 @@ async fn a_fresh_tag_costs_nothing_and_then_one_head() {
     let asked = mirror.upstream.take();
     assert_eq!((asked.resolve, asked.manifest), (1, 0));
     let resolved = mirror.app().resolve(&by_tag("v1")).await.unwrap();
-    assert_eq!((resolved.age, resolved.stale), (Duration::ZERO, false), "confirmed");
+    assert_eq!((resolved.told.age, resolved.told.stale), (Duration::ZERO, false), "confirmed");
     // By digest it is not asked for again, however old it is.
     mirror.time.pass(10_000_000);
     mirror.app().manifest(&Reference::Digest(image.root.digest())).await.unwrap();
     assert_eq!(
-        mirror.app().resolve(&Reference::Digest(image.root.digest())).await.unwrap().age,
+        mirror.app().resolve(&Reference::Digest(image.root.digest())).await.unwrap().told.age,
         Duration::ZERO
     );
     assert_eq!(mirror.upstream.take(), ferry_store::Counts::default());
@@ -131,8 +131,12 @@ async fn whatever_fails_the_cache_answers() {
         mirror.upstream.fail(Operation::Resolve, failure);
         for _ in 0..3 {
             let found = mirror.app().resolve(&by_tag("v1")).await.unwrap();
-            assert_eq!((found.descriptor.digest, found.stale), (image.root.digest(), true), "{failure:?}");
-            assert_eq!(found.age, Duration::from_secs(age));
+            assert_eq!(
+                (found.descriptor.digest, found.told.stale),
+                (image.root.digest(), true),
+                "{failure:?}"
+            );
+            assert_eq!(found.told.age, Duration::from_secs(age));
             assert_eq!(mirror.app().manifest(&by_tag("v1")).await.unwrap().bytes(), image.root.bytes());
         }
         assert_eq!(mirror.upstream.take().resolve, 1, "it is left alone for a while");
@@ -141,7 +145,7 @@ async fn whatever_fails_the_cache_answers() {
     assert!(mirror.pull.figures().stale >= 18);
     mirror.time.pass(5);
     let found = mirror.app().resolve(&by_tag("v1")).await.unwrap();
-    assert_eq!((found.age, found.stale), (Duration::ZERO, false), "asked again, and confirmed");
+    assert_eq!((found.told.age, found.told.stale), (Duration::ZERO, false), "asked again, and confirmed");
 }
 
 /// An upstream that never answers costs those who wait the patience, and those who come later nothing.
@@ -156,7 +160,7 @@ async fn silence_is_not_waited_for() {
         for found in fifty(&mirror, &by_tag("v1")).await {
             assert_eq!(found.bytes(), image.root.bytes());
         }
-        assert!(mirror.app().resolve(&by_tag("v1")).await.unwrap().stale);
+        assert!(mirror.app().resolve(&by_tag("v1")).await.unwrap().told.stale);
     }
     let asked = mirror.upstream.take();
     assert_eq!((asked.resolve, asked.manifest), (1, 1), "the one that goes on, and the first of all");
@@ -183,29 +187,4 @@ async fn what_is_not_there_is_remembered_for_seconds_and_failures_are_not() {
         assert_eq!(kind(mirror.app().manifest(&by_tag("v1")).await), Some(failure));
     }
     mirror.app().manifest(&by_tag("v1")).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lists_pass_through_and_are_better_than_nothing() {
-    let mirror = Mirror::new().await;
-    let image = mirror.image(14, "v1").await;
-    let sbom = Image::artifact(&image.root, "application/vnd.example.sbom", "sbom");
-    sbom.push_to(&*mirror.upstream.writer(APP), None).await.unwrap();
-    let (app, page) = (mirror.app(), PageRequest::default());
-    let subject = image.root.digest();
-    let listed = app.referrers(&subject, None, page.clone()).await.unwrap().items;
-    assert_eq!(listed.iter().map(|found| found.digest).collect::<Vec<_>>(), [sbom.root.digest()]);
-    assert_eq!(app.tags(page.clone()).await.unwrap().items.len(), 1);
-    mirror.upstream.fail(Operation::Tags, Kind::Unavailable);
-    assert_eq!(kind(app.tags(page.clone()).await), Some(Kind::Unavailable), "nothing is known");
-    app.manifest(&by_tag("v1")).await.unwrap();
-    app.manifest(&Reference::Digest(sbom.root.digest())).await.unwrap();
-    mirror.upstream.fail(Operation::Tags, Kind::Stalled);
-    let tags = app.tags(page.clone()).await.unwrap().items;
-    assert_eq!(tags.iter().map(|entry| entry.tag.as_str()).collect::<Vec<_>>(), ["v1"]);
-    mirror.upstream.fail(Operation::Referrers, Kind::Unavailable);
-    let listed = app.referrers(&subject, None, page.clone()).await.unwrap().items;
-    assert_eq!(listed.iter().map(|found| found.digest).collect::<Vec<_>>(), [sbom.root.digest()]);
-    mirror.upstream.fail(Operation::Tags, Kind::Denied);
-    assert_eq!(kind(app.tags(page).await), Some(Kind::Denied), "a refusal is an answer");
 }

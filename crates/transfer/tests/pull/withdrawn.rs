@@ -26,8 +26,12 @@ async fn what_was_fetched_anonymously_is_served_for_a_time() {
         mirror.app().manifest(&by_tag("v1")).await.unwrap();
         for (seconds, age) in [(60, 60), (3 * DAY, 3 * DAY + 60), (4 * DAY - 1, 7 * DAY + 59)] {
             let found = refused(&mirror, seconds, refusal).await.unwrap();
-            assert_eq!((found.descriptor.digest, found.stale), (image.root.digest(), true), "{refusal:?}");
-            assert_eq!(found.age, Duration::from_secs(age));
+            assert_eq!(
+                (found.descriptor.digest, found.told.stale),
+                (image.root.digest(), true),
+                "{refusal:?}"
+            );
+            assert_eq!(found.told.age, Duration::from_secs(age));
         }
         mirror.time.pass(5);
         mirror.upstream.fail(Operation::Resolve, refusal);
@@ -49,10 +53,10 @@ async fn a_tag_that_comes_back_is_fresh_and_its_time_begins_anew() {
     mirror.image(1, "v1").await;
     mirror.app().manifest(&by_tag("v1")).await.unwrap();
     for _ in 0..3 {
-        assert!(refused(&mirror, 5 * DAY, Kind::NotFound).await.unwrap().stale);
+        assert!(refused(&mirror, 5 * DAY, Kind::NotFound).await.unwrap().told.stale);
         mirror.time.pass(5);
         let found = mirror.app().resolve(&by_tag("v1")).await.unwrap();
-        assert_eq!((found.stale, found.age), (false, Duration::ZERO));
+        assert_eq!((found.told.stale, found.told.age), (false, Duration::ZERO));
     }
     assert!(mirror.upstream.faulty.is_spent());
 }
@@ -63,11 +67,11 @@ async fn the_time_ends_whether_or_not_the_upstream_can_be_asked() {
     let mirror = Mirror::new().await;
     mirror.image(1, "v1").await;
     mirror.app().manifest(&by_tag("v1")).await.unwrap();
-    assert!(refused(&mirror, 60, Kind::Denied).await.unwrap().stale);
-    assert!(refused(&mirror, DAY, Kind::Unavailable).await.unwrap().stale);
+    assert!(refused(&mirror, 60, Kind::Denied).await.unwrap().told.stale);
+    assert!(refused(&mirror, DAY, Kind::Unavailable).await.unwrap().told.stale);
     assert_eq!(kind(refused(&mirror, 6 * DAY, Kind::Unavailable).await), Some(Kind::Unavailable));
     mirror.time.pass(5);
-    assert!(!mirror.app().resolve(&by_tag("v1")).await.unwrap().stale, "it may come back all the same");
+    assert!(!mirror.app().resolve(&by_tag("v1")).await.unwrap().told.stale, "it may come back all the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +84,7 @@ async fn what_an_account_fetched_is_not_served() {
         .await;
         mirror.image(1, "v1").await;
         mirror.app().manifest(&by_tag("v1")).await.unwrap();
-        assert!(refused(&mirror, 60, Kind::Unavailable).await.unwrap().stale, "a failure is no refusal");
+        assert!(refused(&mirror, 60, Kind::Unavailable).await.unwrap().told.stale, "a failure is no refusal");
         assert_eq!(kind(refused(&mirror, 60, refusal).await), Some(refusal));
         let kept = mirror.storage.cached(&account(), &name(APP)).tag(&tag("v1")).await.unwrap();
         assert_eq!(kept, None, "forgotten at once");
