@@ -13,3 +13,4 @@ mod peers;
 mod pulls;
 mod pushes;
 mod server;
+mod tls;
