@@ -127,3 +127,57 @@ fn plain(text: &str) -> String {
     let text: String = text.trim_end_matches('/').chars().map(plain).collect();
     text.trim_start_matches('.').to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const URL: &str = "https://acme.example.cn:14000/dir/";
+
+    #[test]
+    fn what_is_kept_is_found_again_and_read_by_nobody_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = Kept::open(directory.path(), URL).unwrap();
+        assert!(kept.account().unwrap().is_none() && kept.certificate("*.a.test").unwrap().is_none());
+        kept.keep_account(b"{}").unwrap();
+        let chain = format!("{BEGIN}\nAA==\n-----END CERTIFICATE-----\n");
+        let key = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n".to_owned();
+        let pem = Pem { chain, key };
+        for _ in 0..2 {
+            kept.keep_certificate("*.a.test", &pem).unwrap();
+        }
+        let own = directory.path().join("acme.example.cn_14000_dir");
+        let again = Kept::open(directory.path(), URL).unwrap();
+        assert_eq!(again.account().unwrap().as_deref(), Some(&b"{}"[..]));
+        assert_eq!(again.certificate("*.a.test").unwrap(), Some(pem));
+        for name in ["account.json", "_.a.test.pem"] {
+            let mode = fs::metadata(own.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert_eq!(fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(&own).unwrap().count(), 2, "nothing temporary is left");
+        again.forget_account().unwrap();
+        again.forget_account().unwrap();
+        assert!(again.account().unwrap().is_none());
+    }
+
+    #[test]
+    fn authorities_are_kept_apart_and_names_lead_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let one = Kept::open(directory.path(), "https://../../one/dir").unwrap();
+        let other = Kept::open(directory.path(), "https://other/dir").unwrap();
+        one.keep_account(b"1").unwrap();
+        assert!(other.account().unwrap().is_none());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_broken_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = Kept::open(directory.path(), URL).unwrap();
+        fs::write(kept.certificate_path("a.test"), "half").unwrap();
+        assert_eq!(kept.certificate("a.test").unwrap_err().kind(), Kind::Invalid);
+    }
+}

@@ -4,6 +4,7 @@ mod mirror;
 mod registries;
 mod schema;
 mod text;
+mod tls;
 
 use std::fmt;
 use std::fs;
@@ -13,9 +14,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
-pub(crate) use registries::Registries;
+pub(crate) use registries::{Registries, fetch_now};
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
 pub(crate) use text::Source;
+pub(crate) use tls::{AcmeConfig, CertificateConfig, ChallengeName, HttpsConfig};
 
 use crate::Environment;
 
@@ -201,8 +203,22 @@ registries:
     proxy: {env: PROXY}
 serve:
   storage: images
-  listen: "127.0.0.1:5000"
+  listen: ["127.0.0.1:5000", "[::1]:5000"]
   open: false
+  tls:
+    listen: "127.0.0.1:5443"
+    certificates: [{certificate: tls.crt, key: tls.key}]
+    acme:
+      agree: true
+      directory: https://acme.example.com/directory
+      ca: ca.pem
+      contact: [me@example.com]
+      external_account: {id: me, key: {file: hmac}}
+      challenge: dns-01
+      hook: [/etc/ferry/alidns]
+      settle: 20s
+      names: [example.com, "*.example.com"]
+    redirect: true
   mirror:
     domain: cr.example.cn
     upstreams: [built_in, registry.example.com:5000]

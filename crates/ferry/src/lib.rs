@@ -17,7 +17,9 @@ mod endpoint;
 mod environment;
 mod exit;
 mod generated;
+mod https;
 mod inspect;
+mod listeners;
 mod mirror;
 mod progress;
 mod records;
@@ -92,7 +94,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             }
             Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
             Verb::Serve(typed) => {
-                let settings = settings::Serve::new(typed, &loaded)?;
+                let settings = settings::Serve::new(typed, &loaded, &environment)?;
                 serve::serve(settings, registries, environment, stop).await
             }
             Verb::Inspect(typed) => {
@@ -121,7 +123,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             }
             Verb::Storage(typed) => upkeep::upkeep(settings::Upkeep::new(typed, &loaded)?, stop).await,
             Verb::Config(verb) => {
-                settings::Serve::check(&loaded)?;
+                settings::Serve::check(&loaded, &environment)?;
                 remote::check(&registries, &environment)?;
                 Ok(show(&loaded, &verb))
             }

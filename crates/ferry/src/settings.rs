@@ -3,6 +3,7 @@
 mod aim;
 mod archives;
 mod copy;
+mod https;
 mod list;
 mod looking;
 mod mirror;
@@ -14,8 +15,9 @@ mod wish;
 
 pub(crate) use archives::Archives;
 pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir, refuse_collisions};
+pub(crate) use https::Https;
 pub(crate) use looking::{Delete, Inspect, Tags, log_in, registry};
 pub(crate) use mirror::Mirror;
 pub(crate) use rewrite::{Rewrite, tagged};
-pub(crate) use serve::{Serve, Task, Upkeep};
+pub(crate) use serve::{Listen, Serve, Task, Upkeep};
 pub(crate) use wish::Wish;

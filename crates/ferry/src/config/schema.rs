@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mirror::MirrorConfig;
 use super::text::{OneOrMore, Parsed, Proxy, Source};
+use super::tls::HttpsConfig;
 use crate::credentials::is_helper_name;
 
 /// The configuration of ferry.
@@ -233,9 +234,12 @@ pub(crate) struct Serve {
     /// The directory that holds the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storage: Option<PathBuf>,
-    /// The address and port to listen on: 127.0.0.1:5000 by default.
+    /// The addresses and ports to listen on: 127.0.0.1:5000 by default.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) listen: OneOrMore<String>,
+    /// Speak HTTPS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) listen: Option<String>,
+    pub(crate) tls: Option<HttpsConfig>,
     /// Allow an address that others can reach, although anyone there may then push and delete.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) open: bool,

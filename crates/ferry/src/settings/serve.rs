@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
-use super::Mirror;
+use super::{Https, Mirror};
+use crate::Environment;
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
 use crate::config::Loaded;
 
@@ -13,14 +14,25 @@ use crate::config::Loaded;
 #[derive(Debug)]
 pub(crate) struct Serve {
     pub(crate) storage: PathBuf,
-    pub(crate) listen: SocketAddr,
+    /// Where to listen if nobody has done so for us.
+    pub(crate) listen: Vec<Listen>,
     pub(crate) options: StorageOptions,
     /// How often the storage is put in order.
     pub(crate) upkeep_every: Duration,
     /// What is mirrored, if anything is.
     pub(crate) mirror: Option<Mirror>,
+    /// How HTTPS is spoken, if it is.
+    pub(crate) https: Option<Https>,
     /// Others may reach it.
     pub(crate) open: bool,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen {
+    pub(crate) address: SocketAddr,
+    /// HTTPS is spoken there.
+    pub(crate) encrypted: bool,
 }
 
 /// Where to listen if nobody says.
@@ -28,7 +40,11 @@ const LISTEN: &str = "127.0.0.1:5000";
 
 impl Serve {
     /// What is not typed is as configured.
-    pub(crate) fn new(typed: ServeArguments, loaded: &Loaded) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        typed: ServeArguments,
+        loaded: &Loaded,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let storage = directory(typed.storage, loaded)?;
         let mut options = storage_options(loaded);
@@ -39,24 +55,33 @@ impl Serve {
         let open = typed.open || configured.open;
         let mirror = Mirror::new(loaded, typed.mirror)?;
         let allowed = if open { Ok(()) } else { Err(risk(mirror.as_ref())) };
-        let listen = match (typed.listen, configured.listen) {
-            (Some(listen), _) => listening(&listen, ("--listen", "add --open"), allowed)?,
-            (None, Some(listen)) => listening(&listen, (&in_file(loaded), "write open: true"), allowed)?,
-            (None, None) => listening(LISTEN, ("--listen", "add --open"), allowed)?,
-        };
+        let listen = listens(typed.listen.as_deref(), loaded, allowed)?;
         if let Some(mirror) = &mirror {
-            mirror.listening(listen)?;
+            listen.iter().try_for_each(|listen| mirror.listening(listen.address))?;
         }
-        Ok(Self { storage, listen, options, upkeep_every, mirror, open })
+        let plain = listen.iter().any(|listen| !listen.encrypted);
+        let https = Https::new(loaded, mirror.as_ref(), environment, plain)?;
+        Ok(Self { storage, listen, options, upkeep_every, mirror, https, open })
+    }
+
+    /// Whether clients may be met at an address that was opened for us.
+    ///
+    /// # Errors
+    /// If others can reach it and must not, or if it is that of an upstream.
+    pub(crate) fn may_listen(&self, place: &str, address: SocketAddr) -> anyhow::Result<()> {
+        let allowed = if self.open { Ok(()) } else { Err(risk(self.mirror.as_ref())) };
+        reachable(address, (place, "write open: true"), allowed)?;
+        self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.listening(address))
     }
 
     /// Checks what is configured.
-    pub(crate) fn check(loaded: &Loaded) -> anyhow::Result<()> {
+    pub(crate) fn check(loaded: &Loaded, environment: &Environment) -> anyhow::Result<()> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
-        let listen = configured.listen.as_deref().unwrap_or(LISTEN);
         let mirror = Mirror::new(loaded, false)?;
         let allowed = if configured.open { Ok(()) } else { Err(risk(mirror.as_ref())) };
-        listening(listen, (&in_file(loaded), "write open: true"), allowed).map(|_| ())
+        let listen = listens(None, loaded, allowed)?;
+        let plain = listen.iter().any(|listen| !listen.encrypted);
+        Https::new(loaded, mirror.as_ref(), environment, plain).map(|_| ())
     }
 }
 
@@ -123,8 +148,8 @@ impl Upkeep {
     }
 }
 
-fn in_file(loaded: &Loaded) -> String {
-    format!("{}: serve: listen:", loaded.name())
+fn in_file(loaded: &Loaded, field: &str) -> String {
+    format!("{}: serve: {field}:", loaded.name())
 }
 
 /// What others could do who reach the address.
@@ -144,15 +169,46 @@ fn listening(
     let listen: SocketAddr = text.parse().with_context(|| {
         format!("{place} {text}: write an address and a port, as in 127.0.0.1:5000 or [::1]:5000")
     })?;
-    if let Err(risk) = allowed
-        && !listen.ip().is_loopback()
-    {
-        bail!(
+    reachable(listen, (place, remedy), allowed)?;
+    Ok(listen)
+}
+
+/// Refuses an address that others reach, unless that is `allowed`.
+fn reachable(
+    listen: SocketAddr,
+    (place, remedy): (&str, &str),
+    allowed: Result<(), &str>,
+) -> anyhow::Result<()> {
+    match allowed {
+        Err(risk) if !listen.ip().is_loopback() => bail!(
             "{place} {listen}: others could reach this address, and {risk} without a password; {remedy} \
              if that is meant, or listen on 127.0.0.1"
-        );
+        ),
+        _ => Ok(()),
     }
-    Ok(listen)
+}
+
+/// All the places where to listen. HTTPS is spoken where its own addresses are, else everywhere.
+fn listens(typed: Option<&str>, loaded: &Loaded, allowed: Result<(), &str>) -> anyhow::Result<Vec<Listen>> {
+    const TYPED: (&str, &str) = ("--listen", "add --open");
+    let configured = loaded.config.serve.as_ref();
+    let (listen, tls) = match configured {
+        Some(serve) => (&*serve.listen.0, serve.tls.as_ref()),
+        None => (&[][..], None),
+    };
+    let own = tls.map_or(&[][..], |tls| &*tls.listen.0);
+    let (in_serve, in_tls) = (in_file(loaded, "listen"), in_file(loaded, "tls: listen"));
+    let first: Vec<(&str, (&str, &str))> = match typed {
+        Some(typed) => vec![(typed, TYPED)],
+        None if listen.is_empty() && own.is_empty() => vec![(LISTEN, TYPED)],
+        None => listen.iter().map(|text| (&**text, (&*in_serve, "write open: true"))).collect(),
+    };
+    let encrypted = tls.is_some() && own.is_empty();
+    let first = first.into_iter().map(|(text, place)| (text, place, encrypted));
+    let own = own.iter().map(|text| (&**text, (&*in_tls, "write open: true"), true));
+    let all = first.chain(own);
+    all.map(|(text, place, encrypted)| Ok(Listen { address: listening(text, place, allowed)?, encrypted }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -172,10 +228,39 @@ mod tests {
                 size_limit: None,
                 evict_pushed: false,
             };
-            Serve::new(typed, &Loaded::default())
+            Serve::new(typed, &Loaded::default(), &Environment::default())
         };
         assert!(serve("127.0.0.1:0", false).is_ok() && serve("[::1]:5000", false).is_ok());
         assert!(serve("0.0.0.0:5000", false).is_err() && serve("0.0.0.0:5000", true).is_ok());
         assert!(serve("localhost", true).is_err());
+    }
+
+    #[test]
+    fn https_is_spoken_at_its_own_addresses_or_everywhere() {
+        let listens = |text: &str, typed: Option<&str>| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("ferry.yaml");
+            std::fs::write(&path, format!("serve: {text}\n")).unwrap();
+            let loaded = Loaded::find(Some(&path), &Environment::default()).unwrap();
+            let all = listens(typed, &loaded, Err("do harm")).map_err(|e| e.to_string())?;
+            let text =
+                |listen: &Listen| format!("{}{}", listen.address, if listen.encrypted { "s" } else { "" });
+            Ok::<_, String>(all.iter().map(text).collect::<Vec<_>>().join(" "))
+        };
+        for (text, typed, expected) in [
+            ("{}", None, "127.0.0.1:5000"),
+            ("{listen: '127.0.0.1:80'}", None, "127.0.0.1:80"),
+            ("{listen: ['127.0.0.1:80', '[::1]:80']}", None, "127.0.0.1:80 [::1]:80"),
+            ("{listen: ['127.0.0.1:80', '[::1]:80']}", Some("127.0.0.1:9"), "127.0.0.1:9"),
+            ("{tls: {}}", None, "127.0.0.1:5000s"),
+            ("{listen: '127.0.0.1:443', tls: {}}", None, "127.0.0.1:443s"),
+            ("{tls: {listen: '127.0.0.1:443'}}", None, "127.0.0.1:443s"),
+            ("{listen: '127.0.0.1:80', tls: {listen: '127.0.0.1:443'}}", None, "127.0.0.1:80 127.0.0.1:443s"),
+            ("{tls: {listen: '127.0.0.1:443'}}", Some("127.0.0.1:80"), "127.0.0.1:80 127.0.0.1:443s"),
+        ] {
+            assert_eq!(listens(text, typed).as_deref(), Ok(expected), "{text}");
+        }
+        let error = listens("{tls: {listen: '0.0.0.0:443'}}", None).unwrap_err();
+        assert!(error.contains("serve: tls: listen: 0.0.0.0:443: others could reach"), "{error}");
     }
 }
