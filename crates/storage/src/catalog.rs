@@ -11,8 +11,10 @@ mod cached;
 mod check;
 mod collect;
 mod evict;
+mod images;
 mod key;
 mod needs;
+mod pins;
 mod read;
 mod totals;
 mod write;
@@ -103,6 +105,7 @@ fn migrations() -> Migrator {
         simple(1, "catalog", include_str!("../migrations/0001_catalog.sql")),
         simple(2, "upkeep", include_str!("../migrations/0002_upkeep.sql")),
         simple(3, "cached tags", include_str!("../migrations/0003_cached_tags.sql")),
+        simple(4, "pins", include_str!("../migrations/0004_pins.sql")),
     ])
 }
 
