@@ -10,6 +10,7 @@
 //! [`RegistryService`] is the API alone, [`serve`] runs any [`Handler`] on a listener: a test puts its faults between
 //! the two.
 
+mod admin;
 mod answer;
 mod blobs;
 mod body;
@@ -17,9 +18,13 @@ mod caller;
 mod error;
 mod figures;
 mod front;
+mod gauge;
 mod listings;
+mod live;
 mod manifests;
 mod mirror;
+mod observed;
+mod operations;
 mod query;
 mod request;
 mod route;
@@ -28,10 +33,15 @@ mod service;
 mod stall;
 mod uploads;
 
+pub use admin::Admin;
 pub use body::{BoxError, ResponseBody, full};
 pub use caller::{Caller, Peer, Served};
 pub use figures::{Figures, Health, QuotaFigures, StorageFigures, Transfer, UpstreamFigures};
 pub use front::Front;
+pub use gauge::Gauge;
+pub use live::Live;
 pub use mirror::Mirror;
+pub use observed::{CacheState, Observed, Observer, Record};
+pub use operations::{CachedImage, Operations, WarmImage, WarmOrder, WarmState, Warming};
 pub use server::{Limits, serve};
 pub use service::{Handler, RegistryService};

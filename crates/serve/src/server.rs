@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Peer;
+use crate::gauge::Gauge;
 use crate::service::Handler;
 use crate::stall::StallLimit;
 
@@ -31,6 +32,8 @@ pub struct Limits {
     pub header_read: Duration,
     /// So long a client may take no byte of an answer that is ready.
     pub write_stall: Duration,
+    /// Counts the connections that are open.
+    pub open: Gauge,
     /// So long requests in flight may still run once the server is told to stop.
     pub grace: Duration,
 }
@@ -41,6 +44,7 @@ impl Default for Limits {
             connections: 4096,
             header_read: Duration::from_secs(30),
             write_stall: Duration::from_secs(60),
+            open: Gauge::default(),
             grace: Duration::from_secs(30),
         }
     }
@@ -59,9 +63,10 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits
         let stream = StallLimit::new(stream, limits.write_stall);
         let peer = Peer { address, secure: false };
         let running = connection(stream, handler.clone(), peer, limits.header_read, stop.clone());
+        let counted = limits.open.enter();
         connections.spawn(async move {
             running.await;
-            drop(permit);
+            drop((permit, counted));
         });
         while let Some(ended) = connections.try_join_next() {
             report(ended);

@@ -268,7 +268,7 @@ impl RegistryService {
 }
 
 /// The path without what follows `/blobs/uploads/`: who has the token may write to the upload.
-fn shown(path: &str) -> &str {
+pub(crate) fn shown(path: &str) -> &str {
     const UPLOADS: &str = "/blobs/uploads/";
     path.find(UPLOADS).map_or(path, |at| &path[..at + UPLOADS.len()])
 }

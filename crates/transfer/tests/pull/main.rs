@@ -12,4 +12,5 @@ mod http;
 mod link;
 mod scopes;
 mod tags;
+mod warm;
 mod withdrawn;
