@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod operating;
 mod shown;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferry_policy::platforms::{Mode, Pattern};
 
+pub(crate) use operating::{AdminArguments, CacheVerb, WarmArguments};
 pub(crate) use shown::{
     CompletionsArguments, ManArguments, Progress, SchemaArguments, SchemaOf, ShownArguments, Tool, When,
 };
@@ -45,6 +47,9 @@ pub(crate) enum Verb {
     Copy(CopyArguments),
     Rewrite(RewriteArguments),
     Serve(ServeArguments),
+    Warm(WarmArguments),
+    #[command(subcommand)]
+    Cache(CacheVerb),
     Inspect(InspectArguments),
     Tags(TagsArguments),
     Delete(DeleteArguments),
@@ -305,7 +310,7 @@ pub(crate) struct RewriteArguments {
 }
 
 /// Serve a directory as a registry that anything can push to and pull from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ServeArguments {
     /// The directory that holds the images; created if missing
     #[arg(long, value_name = "DIR")]

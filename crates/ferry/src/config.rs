@@ -1,6 +1,7 @@
 //! `ferry.yaml`: one configuration for all verbs, read whole and checked whole before anything is opened or bound.
 
 mod mirror;
+mod operation;
 mod registries;
 mod schema;
 mod text;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
+pub(crate) use operation::{AdminConfig, LogFormat};
 pub(crate) use registries::Registries;
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
 pub(crate) use text::Source;

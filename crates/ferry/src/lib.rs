@@ -7,6 +7,7 @@
 #[macro_use]
 mod say;
 
+mod access_log;
 mod cli;
 mod commands;
 mod config;
@@ -18,9 +19,14 @@ mod environment;
 mod exit;
 mod generated;
 mod inspect;
+mod metrics;
 mod mirror;
+mod notify;
+mod operating;
+mod operations;
 mod progress;
 mod records;
+mod reload;
 mod remote;
 mod report;
 mod reporter;
@@ -92,9 +98,13 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             }
             Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
             Verb::Serve(typed) => {
-                let settings = settings::Serve::new(typed, &loaded)?;
-                serve::serve(settings, registries, environment, stop).await
+                let written = reload::Written { typed, config: arguments.config, environment };
+                serve::serve(written, (&loaded, registries), stop).await
             }
+            Verb::Warm(typed) => {
+                operating::warm(settings::Warm::new(typed, &loaded, &environment)?, stop).await
+            }
+            Verb::Cache(typed) => operating::cache(settings::Cache::new(typed, &loaded, &environment)?).await,
             Verb::Inspect(typed) => {
                 let settings = settings::Inspect::new(typed, &environment)?;
                 let registry = settings.image.registry().cloned();
@@ -121,7 +131,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             }
             Verb::Storage(typed) => upkeep::upkeep(settings::Upkeep::new(typed, &loaded)?, stop).await,
             Verb::Config(verb) => {
-                settings::Serve::check(&loaded)?;
+                settings::Serve::check(&loaded, &environment)?;
                 remote::check(&registries, &environment)?;
                 Ok(show(&loaded, &verb))
             }

@@ -65,7 +65,8 @@ impl Admin {
         };
         let shown = Digest::sha256(shown.trim().as_bytes());
         let same = shown.hex().as_bytes().ct_eq(self.token.hex().as_bytes());
-        (!bool::from(same)).then(|| answers::error(StatusCode::FORBIDDEN, "this is not the token of the admin API"))
+        (!bool::from(same))
+            .then(|| answers::error(StatusCode::FORBIDDEN, "this is not the token of the admin API"))
     }
 
     async fn answer(&self, parts: &Parts, body: &mut RequestBody) -> Response<ResponseBody> {

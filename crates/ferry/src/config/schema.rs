@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mirror::MirrorConfig;
+use super::operation::{AccessLogConfig, AdminConfig, StopConfig};
 use super::text::{OneOrMore, Parsed, Proxy, Source};
 use crate::credentials::is_helper_name;
 
@@ -248,6 +249,9 @@ pub(crate) struct Serve {
     /// Remove manifests that no tag has led to for so long: 30d. By default they stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) untagged_older_than: Option<Parsed<Span>>,
+    /// Remove what was fetched from elsewhere and not used for so long, whatever room there is: 90d. By default it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unused_older_than: Option<Parsed<Span>>,
     /// Give up an upload that nobody has written to for so long: 24h by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upload_expiry: Option<Parsed<Span>>,
@@ -260,6 +264,15 @@ pub(crate) struct Serve {
     /// Mirror other registries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mirror: Option<MirrorConfig>,
+    /// The API for those who look after the server: figures, metrics, `ferry warm`, `ferry cache`. Without it there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) admin: Option<AdminConfig>,
+    /// Write a line for each request that was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access_log: Option<AccessLogConfig>,
+    /// How the server ends when it is told to. A second signal ends it at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop: Option<StopConfig>,
 }
 
 /// A time as it is written: `90s`, `24h`, `30d`.

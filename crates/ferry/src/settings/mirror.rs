@@ -18,6 +18,9 @@ pub(crate) struct Mirror {
     pub(crate) freshness: Freshness,
     /// `None` for the time that is usual.
     pub(crate) keep_withdrawn: Option<Duration>,
+    /// What is configured that decides how upstreams are asked and what is kept of them, as text: while it stays the same
+    /// their stores can stay.
+    pub(crate) behind: String,
 }
 
 impl Mirror {
@@ -30,10 +33,10 @@ impl Mirror {
         let usual = MirrorConfig::default();
         let Some(config) = configured.or(wanted.then_some(&usual)) else { return Ok(None) };
         let within = || format!("{}: serve: mirror", loaded.name());
-        Self::of(config).map(Some).with_context(within)
+        Self::of(config, behind(config, loaded)).map(Some).with_context(within)
     }
 
-    fn of(config: &MirrorConfig) -> anyhow::Result<Self> {
+    fn of(config: &MirrorConfig, behind: String) -> anyhow::Result<Self> {
         let upstreams = upstreams(config)?;
         let front = Front {
             domain: config.domain.as_ref().map(|domain| domain.value.clone()),
@@ -49,6 +52,7 @@ impl Mirror {
             addressing: Addressing::new(upstreams, front)?,
             freshness: freshness(config.freshness.clone().unwrap_or_default()),
             keep_withdrawn: config.keep_withdrawn.as_ref().map(|term| term.value.0),
+            behind,
         })
     }
 
@@ -72,6 +76,22 @@ impl Mirror {
             self.addressing.upstreams().iter().map(|upstream| upstream.registry.as_str()).collect();
         names.join(", ")
     }
+}
+
+/// See [`Mirror::behind`]. What changes nothing for a store is left out, so that whatever is added counts.
+fn behind(config: &MirrorConfig, loaded: &Loaded) -> String {
+    let front = MirrorConfig::default();
+    let config = MirrorConfig {
+        domain: front.domain,
+        upstreams: front.upstreams,
+        aliases: front.aliases,
+        default: front.default,
+        default_at: front.default_at,
+        hosted: front.hosted,
+        freshness: front.freshness,
+        ..config.clone()
+    };
+    serde_json::json!([config, loaded.config.registries]).to_string()
 }
 
 /// Whether a registry is found where we listen, as far as its name tells.

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,26 +29,11 @@ pub(crate) struct Operation {
 }
 
 /// The admin API.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AdminAt {
     pub(crate) listen: SocketAddr,
     pub(crate) token: Secret,
     pub(crate) open_metrics: bool,
-}
-
-impl PartialEq for AdminAt {
-    fn eq(&self, other: &Self) -> bool {
-        let of = |one: &Self| (one.listen, one.open_metrics, one.token.expose().to_owned());
-        of(self) == of(other)
-    }
-}
-
-impl Eq for AdminAt {}
-
-impl fmt::Debug for AdminAt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdminAt").field("listen", &self.listen).finish_non_exhaustive()
-    }
 }
 
 /// Where requests are written down.
@@ -116,7 +100,9 @@ pub(super) fn token_in(path: PathBuf) -> anyhow::Result<Secret> {
 fn long_enough(text: &str) -> anyhow::Result<Secret> {
     let token = text.trim();
     if token.len() < SHORTEST {
-        bail!("the token has less than {SHORTEST} characters, so it can be guessed; make one with: openssl rand -hex 32");
+        bail!(
+            "the token has less than {SHORTEST} characters, so it can be guessed; make one with: openssl rand -hex 32"
+        );
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         bail!("the token cannot stand in a header: it is of ASCII characters without blanks");
@@ -134,7 +120,8 @@ mod tests {
         std::fs::write(directory.path().join("short"), "0123\n").unwrap();
         let path = directory.path().join("ferry.yaml");
         std::fs::write(&path, format!("serve: {text}\n")).unwrap();
-        let environment = [("TOKEN", "a token with blanks")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment =
+            [("TOKEN", "a token with blanks")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment = environment.into_iter().collect();
         Operation::new(&Loaded::find(Some(&path), &environment)?, &environment)
     }

@@ -6,6 +6,8 @@ use anyhow::{Context, bail};
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
 use super::Mirror;
+use super::operation::Operation;
+use crate::Environment;
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
 use crate::config::Loaded;
 
@@ -19,6 +21,8 @@ pub(crate) struct Serve {
     pub(crate) upkeep_every: Duration,
     /// What is mirrored, if anything is.
     pub(crate) mirror: Option<Mirror>,
+    /// How it is looked after.
+    pub(crate) operation: Operation,
     /// Others may reach it.
     pub(crate) open: bool,
 }
@@ -28,7 +32,11 @@ const LISTEN: &str = "127.0.0.1:5000";
 
 impl Serve {
     /// What is not typed is as configured.
-    pub(crate) fn new(typed: ServeArguments, loaded: &Loaded) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        typed: ServeArguments,
+        loaded: &Loaded,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let storage = directory(typed.storage, loaded)?;
         let mut options = storage_options(loaded);
@@ -47,14 +55,19 @@ impl Serve {
         if let Some(mirror) = &mirror {
             mirror.listening(listen)?;
         }
-        Ok(Self { storage, listen, options, upkeep_every, mirror, open })
+        let operation = Operation::new(loaded, environment)?;
+        if operation.admin.as_ref().is_some_and(|admin| admin.listen == listen && listen.port() != 0) {
+            bail!("{}: serve: admin: listen: the registry listens on {listen}", loaded.name());
+        }
+        Ok(Self { storage, listen, options, upkeep_every, mirror, operation, open })
     }
 
     /// Checks what is configured.
-    pub(crate) fn check(loaded: &Loaded) -> anyhow::Result<()> {
+    pub(crate) fn check(loaded: &Loaded, environment: &Environment) -> anyhow::Result<()> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let listen = configured.listen.as_deref().unwrap_or(LISTEN);
         let mirror = Mirror::new(loaded, false)?;
+        Operation::new(loaded, environment)?;
         let allowed = if configured.open { Ok(()) } else { Err(risk(mirror.as_ref())) };
         listening(listen, (&in_file(loaded), "write open: true"), allowed).map(|_| ())
     }
@@ -74,6 +87,7 @@ fn storage_options(loaded: &Loaded) -> StorageOptions {
     let configured = loaded.config.serve.clone().unwrap_or_default();
     let usual = StorageOptions::default();
     StorageOptions {
+        unused_older_than: configured.unused_older_than.map(|age| age.value.0),
         size_limit: configured.size_limit.map(|limit| limit.value.as_u64()),
         evict_hosted: configured.evict_pushed,
         untagged_older_than: configured.untagged_older_than.map(|age| age.value.0),
@@ -172,7 +186,7 @@ mod tests {
                 size_limit: None,
                 evict_pushed: false,
             };
-            Serve::new(typed, &Loaded::default())
+            Serve::new(typed, &Loaded::default(), &Environment::default())
         };
         assert!(serve("127.0.0.1:0", false).is_ok() && serve("[::1]:5000", false).is_ok());
         assert!(serve("0.0.0.0:5000", false).is_err() && serve("0.0.0.0:5000", true).is_ok());

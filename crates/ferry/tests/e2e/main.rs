@@ -23,6 +23,7 @@ mod limits;
 mod looking;
 mod many;
 mod mirror;
+mod operations;
 mod peers;
 mod peers_accounts;
 mod peers_archives;

@@ -12,11 +12,12 @@ use crate::fixtures::*;
 
 async fn warm(mirror: &Mirror, reference: &Reference, platform: Option<&str>) -> Result<u64> {
     let name: Name = name(APP);
-    let platforms =
-        platform.map(|one| Selection::new([one.parse().unwrap()], Mode::Sparse).unwrap());
+    let platforms = platform.map(|one| Selection::new([one.parse().unwrap()], Mode::Sparse).unwrap());
     let bytes = AtomicU64::new(0);
     let image = Warm { name: &name, reference, platforms: platforms.as_ref() };
-    let kept = |size| drop(bytes.fetch_add(size, Ordering::SeqCst));
+    let kept = |size| {
+        bytes.fetch_add(size, Ordering::SeqCst);
+    };
     mirror.pull.warm(image, &kept).await?;
     Ok(bytes.into_inner())
 }
