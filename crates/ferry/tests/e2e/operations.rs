@@ -383,23 +383,10 @@ async fn without_configuration_there_is_no_admin_api() {
     let ran = ferry.run(&["--config", "ferry.yaml", "serve", "--storage", "other"]).await;
     assert!(ran.code == Some(2) && ran.err.contains("can be guessed"), "{ran:?}");
     assert!(!ferry.path("other").exists(), "nothing was opened");
-    let ran = ferry.run(&[
-        "cache",
-        "list",
-        "--admin",
-        &format!("http://{}", served.host()),
-        "--token-file",
-        "short",
-    ]);
-    assert_eq!(ran.await.code, Some(2));
     std::fs::write(ferry.path("token"), TOKEN).unwrap();
-    let ran = ferry.run(&[
-        "cache",
-        "list",
-        "--admin",
-        &format!("http://{}", served.host()),
-        "--token-file",
-        "token",
-    ]);
-    assert_eq!(ran.await.code, Some(4), "this is no admin API");
+    let admin = format!("http://{}", served.host());
+    for (token, code) in [("short", 2), ("token", 4)] {
+        let ran = ferry.run(&["cache", "list", "--admin", &admin, "--token-file", token]).await;
+        assert_eq!(ran.code, Some(code), "this is no admin API: {ran:?}");
+    }
 }
