@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod clients;
+mod operating;
 mod shown;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferry_policy::platforms::{Mode, Pattern};
 
 pub(crate) use clients::{ClientConfigArguments, ResolveArguments};
+pub(crate) use operating::{AdminArguments, CacheVerb, WarmArguments};
 pub(crate) use shown::{
     CompletionsArguments, ManArguments, Progress, SchemaArguments, SchemaOf, ShownArguments, Tool, When,
 };
@@ -49,6 +51,9 @@ pub(crate) enum Verb {
     Serve(ServeArguments),
     ClientConfig(ClientConfigArguments),
     Resolve(ResolveArguments),
+    Warm(WarmArguments),
+    #[command(subcommand)]
+    Cache(CacheVerb),
     Inspect(InspectArguments),
     Tags(TagsArguments),
     Delete(DeleteArguments),
@@ -329,7 +334,7 @@ pub(crate) struct RewriteArguments {
 }
 
 /// Serve a directory as a registry that anything can push to and pull from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ServeArguments {
     /// The directory that holds the images; created if missing
     #[arg(long, value_name = "DIR")]

@@ -3,10 +3,12 @@
 mod access;
 mod limits;
 mod mirror;
+mod operation;
 mod page;
 mod registries;
 mod schema;
 mod text;
+mod tls;
 
 use std::fmt;
 use std::fs;
@@ -18,10 +20,12 @@ use anyhow::{Context, bail};
 pub(crate) use access::{AccessConfig, AccessRule, Grants, Login, Otherwise};
 pub(crate) use limits::{LimitsConfig, QuotaConfig, Rate};
 pub(crate) use mirror::{Blobs, DefaultUpstream, FreshnessConfig, Listed, MirrorConfig, Switch};
+pub(crate) use operation::{AdminConfig, LogFormat};
 pub(crate) use page::ShownTo;
-pub(crate) use registries::Registries;
+pub(crate) use registries::{Registries, fetch_now};
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace, Which};
 pub(crate) use text::{OneOrMore, Parsed, Source};
+pub(crate) use tls::{AcmeConfig, CertificateConfig, ChallengeName, HttpsConfig};
 
 use crate::Environment;
 
@@ -208,8 +212,22 @@ registries:
     proxy: {env: PROXY}
 serve:
   storage: images
-  listen: "127.0.0.1:5000"
+  listen: ["127.0.0.1:5000", "[::1]:5000"]
   open: false
+  tls:
+    listen: "127.0.0.1:5443"
+    certificates: [{certificate: tls.crt, key: tls.key}]
+    acme:
+      agree: true
+      directory: https://acme.example.com/directory
+      ca: ca.pem
+      contact: [me@example.com]
+      external_account: {id: me, key: {file: hmac}}
+      challenge: dns-01
+      hook: [/etc/ferry/alidns]
+      settle: 20s
+      names: [example.com, "*.example.com"]
+    redirect: true
   mirror:
     domain: cr.example.cn
     upstreams: [built_in, registry.example.com:5000]

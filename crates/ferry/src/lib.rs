@@ -7,6 +7,7 @@
 #[macro_use]
 mod say;
 
+mod access_log;
 mod cli;
 mod clients;
 mod commands;
@@ -17,13 +18,20 @@ mod delete;
 mod endpoint;
 mod environment;
 mod exit;
-mod figures;
+mod front;
 mod generated;
+mod https;
 mod inspect;
 mod limits;
+mod listeners;
+mod metrics;
 mod mirror;
+mod notify;
+mod operating;
+mod operations;
 mod progress;
 mod records;
+mod reload;
 mod remote;
 mod report;
 mod reporter;
@@ -96,9 +104,13 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             }
             Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
             Verb::Serve(typed) => {
-                let settings = settings::Serve::new(typed, &loaded)?;
-                serve::serve(settings, registries, environment, stop).await
+                let written = reload::Written { typed, config: arguments.config, environment };
+                serve::serve(written, (&loaded, registries), stop).await
             }
+            Verb::Warm(typed) => {
+                operating::warm(settings::Warm::new(typed, &loaded, &environment)?, stop).await
+            }
+            Verb::Cache(typed) => operating::cache(settings::Cache::new(typed, &loaded, &environment)?).await,
             Verb::ClientConfig(typed) => {
                 clients::client_config(&settings::ClientConfig::new(typed, &loaded)?)
             }
@@ -130,7 +142,7 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             Verb::Storage(typed) => upkeep::upkeep(settings::Upkeep::new(typed, &loaded)?, stop).await,
             Verb::User(typed) => user::change(&settings::User::new(typed, &loaded)?),
             Verb::Config(verb) => {
-                settings::Serve::check(&loaded)?;
+                settings::Serve::check(&loaded, &environment)?;
                 remote::check(&registries, &environment)?;
                 Ok(show(&loaded, &verb))
             }

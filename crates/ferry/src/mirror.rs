@@ -1,10 +1,10 @@
 //! The stores of a mirror: what is kept of each upstream, in front of the client that asks it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ferry_oci::Registry;
-use ferry_registry::{Client, Lane};
-use ferry_serve::FigureSource;
+use ferry_policy::freshness::Freshness;
+use ferry_registry::{Client, Lane, Quota};
 use ferry_storage::Storage;
 use ferry_store::{Cache, Scope, Staging, Store};
 use ferry_transfer::{PullOptions, PullThrough};
@@ -12,12 +12,12 @@ use ferry_transfer::{PullOptions, PullThrough};
 use crate::Environment;
 use crate::config::Registries;
 use crate::credentials::Configured;
-use crate::figures;
+use crate::operations::{Answers, Noted};
 use crate::remote;
 use crate::settings::{Mirror, MirrorOf};
 
 /// What is fetched with accounts is kept apart from what anybody may see.
-const ACCOUNTS: &str = "accounts";
+pub(crate) const ACCOUNTS: &str = "accounts";
 
 /// How upstreams are reached.
 struct Upstreams {
@@ -28,61 +28,115 @@ struct Upstreams {
 
 /// The stores that answer for the upstreams.
 pub(crate) struct Stores {
-    through: Vec<(Registry, Arc<PullThrough>)>,
+    through: Vec<Through>,
+    upstreams: Arc<Upstreams>,
+    staging: Arc<dyn Staging>,
+    /// See [`Mirror::behind`].
+    behind: String,
+}
+
+/// The store that answers for an upstream.
+#[derive(Clone)]
+pub(crate) struct Through {
+    pub(crate) registry: Registry,
+    /// Under which it is cached.
+    pub(crate) scope: Scope,
+    pub(crate) store: Arc<PullThrough>,
+    /// How the upstream has answered.
+    pub(crate) answers: Arc<Answers>,
+    /// Can change while the store is used.
+    freshness: Arc<RwLock<Freshness>>,
 }
 
 impl Stores {
-    /// Opens a store for every upstream; no registry is asked.
+    /// Opens a store for every upstream, or takes it over from those that were there `before` if it would be the same; no
+    /// registry is asked.
     ///
     /// # Errors
     /// If staging cannot be opened or a connection cannot be set up as configured.
     pub(crate) async fn open(
         settings: &Mirror,
         storage: &Arc<Storage>,
-        registries: Registries,
-        environment: Environment,
+        (registries, environment): (Registries, Environment),
+        before: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let upstreams = Upstreams::new(registries, environment)?;
-        let staging: Arc<dyn Staging> = storage.staging(None).await?;
-        let cache: Arc<dyn Cache> = Arc::clone(storage) as _;
-        let mut through = Vec::new();
+        let same = before.filter(|before| before.behind == settings.behind);
+        let upstreams = match same {
+            Some(same) => Arc::clone(&same.upstreams),
+            None => Arc::new(Upstreams::new(registries, environment)?),
+        };
+        let staging = match before {
+            Some(before) => Arc::clone(&before.staging),
+            None => storage.staging(None).await? as Arc<dyn Staging>,
+        };
+        let mut stores = Self { through: Vec::new(), upstreams, staging, behind: settings.behind.clone() };
         for upstream in settings.addressing.upstreams().iter() {
-            let registry = &upstream.registry;
-            let (store, scope) = (upstreams.store(registry)?, upstreams.scope(registry));
-            let of = settings.upstream(registry);
-            let freshness = of.freshness.clone();
-            let usual = PullOptions::new(store, Arc::clone(&cache), Arc::clone(&staging), scope);
-            let options = PullOptions {
-                lists: freshness.moving,
-                freshness: Arc::new(move |_, tag| freshness.for_tag(tag)),
-                keep_withdrawn: of.keep_withdrawn.unwrap_or(usual.keep_withdrawn),
-                links: of.redirects.then(|| upstreams.client.links(registry)).transpose()?,
-                ..usual
+            let through = match same.and_then(|same| same.of(&upstream.registry)) {
+                Some(through) => through.clone(),
+                None => stores.through(&upstream.registry, settings, storage)?,
             };
-            through.push((registry.clone(), Arc::new(PullThrough::new(options))));
+            let freshness = settings.upstream(&upstream.registry).freshness.clone();
+            *through.freshness.write().unwrap_or_else(PoisonError::into_inner) = freshness;
+            stores.through.push(through);
         }
-        Ok(Self { through })
+        Ok(stores)
+    }
+
+    fn through(
+        &self,
+        registry: &Registry,
+        settings: &Mirror,
+        storage: &Arc<Storage>,
+    ) -> anyhow::Result<Through> {
+        let answers = Arc::<Answers>::default();
+        let upstream = Noted::new(self.upstreams.store(registry)?, Arc::clone(&answers));
+        let (cache, scope) = (Arc::clone(storage) as Arc<dyn Cache>, self.upstreams.scope(registry));
+        let of = settings.upstream(registry);
+        let freshness = Arc::new(RwLock::new(of.freshness.clone()));
+        let believed = Arc::clone(&freshness);
+        let usual = PullOptions::new(Arc::new(upstream), cache, Arc::clone(&self.staging), scope.clone());
+        let options = PullOptions {
+            lists: of.freshness.moving,
+            freshness: Arc::new(move |_, tag| {
+                believed.read().unwrap_or_else(PoisonError::into_inner).for_tag(tag)
+            }),
+            keep_withdrawn: of.keep_withdrawn.unwrap_or(usual.keep_withdrawn),
+            links: of.redirects.then(|| self.upstreams.client.links(registry)).transpose()?,
+            ..usual
+        };
+        let store = Arc::new(PullThrough::new(options));
+        Ok(Through { registry: registry.clone(), scope, store, answers, freshness })
     }
 
     /// The front that asks these stores.
     pub(crate) fn front(&self, settings: &Mirror) -> anyhow::Result<ferry_serve::Mirror> {
         let front = ferry_serve::Mirror::new(settings.addressing.clone(), |upstream| {
-            let found = self.through.iter().find(|(registry, _)| *registry == upstream.registry);
-            let (_, store) = found.ok_or_else(|| anyhow::anyhow!("{upstream}: it has no store"))?;
-            anyhow::Ok(Arc::clone(store) as Arc<dyn Store>)
+            let found = self.of(&upstream.registry);
+            let found = found.ok_or_else(|| anyhow::anyhow!("{upstream}: it has no store"))?;
+            anyhow::Ok(Arc::clone(&found.store) as Arc<dyn Store>)
         })?;
         Ok(front.without_tags(settings.unlisted()))
     }
 
-    /// What is shown of them.
-    pub(crate) fn figures(&self) -> FigureSource {
-        figures::source(self.through.clone())
+    /// The store for an upstream.
+    pub(crate) fn of(&self, registry: &Registry) -> Option<&Through> {
+        self.through.iter().find(|through| through.registry == *registry)
+    }
+
+    /// The stores for all upstreams.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Through> {
+        self.through.iter()
+    }
+
+    /// What an upstream says of its quota.
+    pub(crate) fn quota(&self, registry: &Registry) -> Option<Quota> {
+        self.upstreams.client.quota(registry)
     }
 
     /// Ends what is being fetched; what is there of it is gone on with when it is asked for again.
     pub(crate) async fn stop(&self) {
-        for (_, store) in &self.through {
-            store.stop().await;
+        for through in &self.through {
+            through.store.stop().await;
         }
     }
 }

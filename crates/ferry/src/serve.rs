@@ -1,76 +1,144 @@
 use std::io::Write;
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::Context;
 use ferry_oci::Registry;
-use ferry_serve::{Access, Keys, RegistryService};
+use ferry_serve::{Admin, Limits, Listener, Observed, Observer, Operations};
 use ferry_storage::Storage;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::Environment;
-use crate::config::Registries;
+use crate::config::{Loaded, Registries};
 use crate::exit::Exit;
-use crate::limits::Limiting;
+use crate::front::Lasting;
+use crate::https::Https;
+use crate::listeners;
 use crate::mirror;
-use crate::settings::{Mirror, Serve};
+use crate::notify::Notify;
+use crate::operations::{Kept, Operated};
+use crate::reload::{Running, Told, Written, access_log};
+use crate::settings::{AdminAt, Mirror, Serve};
 
 /// Runs `ferry serve` until it is stopped.
 pub(crate) async fn serve(
-    settings: Serve,
-    registries: Registries,
-    environment: Environment,
+    written: Written,
+    (loaded, registries): (&Loaded, Registries),
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
+    let mut settings = Serve::new(written.typed.clone(), loaded, &written.environment)?;
+    let notify = Notify::new(&written.environment);
+    let log = access_log(settings.operation.access_log.as_ref(), None)?;
     let storage = Storage::open_with(&settings.storage, settings.options.clone()).await?;
-    let mut service = RegistryService::new(Arc::clone(&storage) as _);
-    let mut upstreams = None;
     if let Some(mirror) = &settings.mirror {
         warn(mirror, &registries, &settings);
-        let stores = mirror::Stores::open(mirror, &storage, registries, environment).await?;
-        service = service.mirroring(stores.front(mirror)?);
-        upstreams = Some(stores);
     }
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
-        format!("cannot listen on {}; is something else using the port?", settings.listen)
-    })?;
-    announce(&listener, &settings.storage, settings.mirror.as_ref())?;
+    let https = settings.https.take().map(|https| Https::open(https, &settings.storage)).transpose()?;
+    let tls = https.as_ref().map(|https| &https.tls);
+    let listeners = listeners::open(&settings, tls, &written.environment).await?;
+    let before = https.as_ref().map(|https| https.before(listeners::encrypted_port(&listeners)));
+    let (reload, asked) = mpsc::channel(1);
+    let told = Told::new(asked)?;
+    let (directory, size_limit) = (settings.storage.clone(), settings.options.size_limit);
+    let kept = Kept { storage: Arc::clone(&storage), directory: directory.clone(), size_limit };
+    let operated = Arc::new(Operated::new(kept, reload, stop.clone()));
+    operated.set_log(log);
+    let reached = (registries, written.environment.clone());
+    let lasting = Lasting::new((Arc::clone(&storage), directory), Arc::clone(&operated), before);
+    let front = lasting.begin(&settings, reached).await?;
+    let closed = CancellationToken::new();
+    let admin = admin(settings.operation.admin.as_ref(), &operated, &closed).await?;
+    listeners::announce(&listeners, &settings.storage)?;
+    announce(settings.mirror.as_ref(), admin.as_ref().map(|(address, _)| *address));
     let upkeep = {
-        let (storage, stop) = (Arc::clone(&storage), stop.clone());
-        tokio::spawn(async move { storage.upkeep(stop, settings.upkeep_every).await })
+        let (storage, stop, every) = (Arc::clone(&storage), stop.clone(), settings.upkeep_every);
+        tokio::spawn(async move { storage.upkeep(stop, every).await })
     };
-    let limiting = Limiting::start(settings.limits.clients, &settings.storage).await;
-    let mut front = limiting.front(service);
-    if let Some(access) = &settings.access {
-        let keys = Keys::new(access.keys(&settings.storage), Arc::new(SystemTime::now));
-        front = front.guarded(Arc::new(Access::new(access.policy.clone(), keys)));
+    let certificates = https.map(|https| https.look_after(&stop));
+    let lasting = Arc::new(lasting);
+    let running = Running { written, settings, lasting: Arc::clone(&lasting), front, notify };
+    run(running, (listeners, told), stop).await;
+    if let Some(certificates) = certificates {
+        certificates.join_all().await;
     }
-    let figures = upstreams.as_ref().map(mirror::Stores::figures);
-    if let Some(page) = settings.page.of(settings.mirror.as_ref(), figures) {
-        front = front.showing(page, &stop);
+    lasting.end().await;
+    if let Some(stores) = operated.stores() {
+        stores.stop().await;
     }
-    ferry_serve::serve(listener, front, settings.limits.server, stop).await;
-    limiting.stop().await;
-    if let Some(upstreams) = upstreams {
-        upstreams.stop().await;
+    closed.cancel();
+    if let Some((_, admin)) = admin {
+        let _ = admin.await;
     }
     // It has been stopped as well, and ends after the piece under way.
     let _ = upkeep.await;
+    // What is still to be written of the access log is waited for.
+    let log = operated.set_log(None);
+    let _ = tokio::task::spawn_blocking(move || drop(log)).await;
     Ok(Exit::Done)
 }
 
-/// Whoever started us may be waiting for these lines to know the port.
-fn announce(listener: &TcpListener, storage: &Path, mirror: Option<&Mirror>) -> std::io::Result<()> {
+/// Answers until it is stopped, and lets requests under way end.
+async fn run(running: Running, (listeners, told): (Vec<Listener>, Told), stop: CancellationToken) {
+    let (operation, operated) = (&running.settings.operation, &running.lasting.operated);
+    let (delay, grace) = (operation.delay, operation.grace);
+    let limits = running.settings.limits.server.clone();
+    let limits = Limits { open: operated.connections.clone(), grace, ..limits };
+    let observer = Arc::clone(operated) as Arc<dyn Observer>;
+    let observed = Observed::new(running.front.clone(), observer, operated.running.clone());
+    let notify = running.notify.clone();
+    let watched = tokio::spawn(notify.clone().keep_alive());
+    let reloading = tokio::spawn(running.reload_when_told(told));
+    notify.ready();
+    let closing = CancellationToken::new();
+    let ended = async {
+        stop.cancelled().await;
+        notify.stopping();
+        // Meanwhile it says that it is not ready, so that whoever chooses among servers chooses another.
+        tokio::time::sleep(delay).await;
+        closing.cancel();
+    };
+    tokio::join!(ended, ferry_serve::serve_all(listeners, observed, limits, closing.clone()));
+    reloading.abort();
+    watched.abort();
+}
+
+/// The admin API, until it is `closed`: to the very end, so that it can be seen how the server ends.
+async fn admin(
+    at: Option<&AdminAt>,
+    operated: &Arc<Operated>,
+    closed: &CancellationToken,
+) -> anyhow::Result<Option<(SocketAddr, JoinHandle<()>)>> {
+    let Some(at) = at else { return Ok(None) };
+    let listener = TcpListener::bind(at.listen).await;
+    let listener = listener.with_context(|| {
+        format!("serve: admin: cannot listen on {}; is something else using the port?", at.listen)
+    })?;
     let address = listener.local_addr()?;
+    let operations = Arc::clone(operated) as Arc<dyn Operations>;
+    let admin = Admin::new(operations, at.token.expose(), at.open_metrics);
+    let limits = Limits { connections: ADMIN_CONNECTIONS, grace: ADMIN_GRACE, ..Limits::default() };
+    let serving = ferry_serve::serve(listener, admin, limits, closed.clone());
+    Ok(Some((address, tokio::spawn(serving))))
+}
+
+/// Connections to the admin API at once.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// How long requests to it may still run when all else has ended.
+const ADMIN_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Whoever started us may be waiting for these lines, as for those of [`listeners::announce`].
+fn announce(mirror: Option<&Mirror>, admin: Option<SocketAddr>) {
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "ferry: serving {} at http://{address}", storage.display());
     if let Some(mirror) = mirror {
         let _ = writeln!(out, "ferry: mirroring {}", mirror.names());
     }
+    if let Some(admin) = admin {
+        let _ = writeln!(out, "ferry: the admin API is at http://{admin}");
+    }
     let _ = out.flush();
-    Ok(())
 }
 
 /// Accounts of the mirror serve whoever may use it.
@@ -81,7 +149,7 @@ fn warn(mirror: &Mirror, registries: &Registries, settings: &Serve) {
     };
     let with_accounts = mirror::with_accounts(mirror, registries).into_iter().filter(readable);
     let with_accounts: Vec<&str> = with_accounts.map(Registry::as_str).collect();
-    let others = settings.open || !settings.listen.ip().is_loopback();
+    let others = settings.open || settings.listen.iter().any(|listen| !listen.address.ip().is_loopback());
     if others && !with_accounts.is_empty() {
         note!(
             "warning: everybody who reaches this mirror can pull what the configured accounts can at {}; \

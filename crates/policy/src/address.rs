@@ -115,6 +115,14 @@ impl Addressing {
         &self.front
     }
 
+    /// Every host under which the mirror is reached: its domain, the aliases, and where defaults are.
+    pub fn hosts(&self) -> Vec<Host> {
+        let aliases = self.upstreams.iter().flat_map(|upstream| &upstream.aliases);
+        let aliases = aliases.filter_map(|alias| self.host_of(alias));
+        let defaults = self.front.defaults.iter().map(|(host, _)| host.clone());
+        self.front.domain.iter().cloned().chain(aliases).chain(defaults).collect()
+    }
+
     /// What a request means.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ impl Host {
     }
 
     /// Whether it has no name, so that nothing can be below it.
-    pub(crate) fn is_address(&self) -> bool {
+    pub fn is_address(&self) -> bool {
         self.name.starts_with('[') || self.name.parse::<Ipv4Addr>().is_ok()
     }
 

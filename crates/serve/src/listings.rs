@@ -33,7 +33,7 @@ async fn visible(
     sees: impl Fn(&Name) -> bool,
 ) -> ferry_store::Result<Page<RepositoryEntry>> {
     let wanted = page.limit.unwrap_or(usize::MAX);
-    let mut found = Page { items: Vec::new(), next: page.after };
+    let mut found = Page { items: Vec::new(), next: page.after, told: Told::default() };
     let mut limit = page.limit;
     loop {
         let more = store.repositories("", PageRequest { after: found.next.take(), limit }).await?;

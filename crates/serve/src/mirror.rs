@@ -19,7 +19,7 @@ use crate::manifests;
 /// The namespace that was understood: distribution-spec, "Registry Proxying".
 pub(crate) const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 /// RFC 9211.
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// The upstreams of a mirror: how requests name them, and the store that answers for each.
 pub struct Mirror {

@@ -138,8 +138,7 @@ impl RegistryService {
             To::Catalog => {
                 let page = catalog(&parts.method, &query)?;
                 gate.map_or(Ok(()), Gate::catalog)?;
-                let sees =
-                    |name: &Name| self.hosts(parts, name) && gate.is_none_or(|gate| gate.sees(name));
+                let sees = |name: &Name| self.hosts(parts, name) && gate.is_none_or(|gate| gate.sees(name));
                 return listings::catalog(self.store.as_ref(), page, sees).await;
             }
             To::Repository(spot) => spot,
@@ -358,7 +357,7 @@ async fn finish(parts: &Parts, mut body: RequestBody, answered: Answer) -> Respo
 }
 
 /// The path without what follows `/blobs/uploads/`: who has the token may write to the upload.
-fn shown(path: &str) -> &str {
+pub(crate) fn shown(path: &str) -> &str {
     const UPLOADS: &str = "/blobs/uploads/";
     path.find(UPLOADS).map_or(path, |at| &path[..at + UPLOADS.len()])
 }

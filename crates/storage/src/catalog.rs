@@ -11,9 +11,11 @@ mod cached;
 mod check;
 mod collect;
 mod evict;
+mod images;
 mod key;
 mod listings;
 mod needs;
+mod pins;
 mod read;
 mod totals;
 mod write;
@@ -105,6 +107,7 @@ fn migrations() -> Migrator {
         simple(2, "upkeep", include_str!("../migrations/0002_upkeep.sql")),
         simple(3, "cached tags", include_str!("../migrations/0003_cached_tags.sql")),
         simple(4, "listings", include_str!("../migrations/0004_listings.sql")),
+        simple(5, "pins", include_str!("../migrations/0005_pins.sql")),
     ])
 }
 

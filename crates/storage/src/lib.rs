@@ -17,6 +17,7 @@ mod catalog;
 mod content;
 mod files;
 mod hints;
+mod images;
 mod leases;
 mod lock;
 mod options;
@@ -31,6 +32,7 @@ mod upload;
 mod uses;
 
 pub use hints::FileHints;
+pub use images::{Dropped, Image, ImagePlace};
 pub use options::StorageOptions;
 pub use staging::{FileStaging, StagingOptions};
 pub use storage::Storage;

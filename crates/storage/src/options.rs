@@ -12,6 +12,8 @@ pub struct StorageOptions {
     pub untagged_older_than: Option<Duration>,
     /// Bytes of content that [`crate::Storage::upkeep`] evicts down to; by default there is no limit.
     pub size_limit: Option<u64>,
+    /// [`crate::Storage::upkeep`] evicts what was not used for so long, whatever room there is; by default it stays.
+    pub unused_older_than: Option<Duration>,
     /// Whether eviction may take what was pushed here, and not only what was fetched from upstreams. By default it may not.
     pub evict_hosted: bool,
     /// An upload that nobody has written to for so long is given up; 24 hours by default.
@@ -34,6 +36,7 @@ impl Default for StorageOptions {
             now: Arc::new(SystemTime::now),
             untagged_older_than: None,
             size_limit: None,
+            unused_older_than: None,
             evict_hosted: false,
             upload_expiry: 24 * HOUR,
             grace: 24 * HOUR,
@@ -48,6 +51,7 @@ impl fmt::Debug for StorageOptions {
         f.debug_struct("StorageOptions")
             .field("untagged_older_than", &self.untagged_older_than)
             .field("size_limit", &self.size_limit)
+            .field("unused_older_than", &self.unused_older_than)
             .field("evict_hosted", &self.evict_hosted)
             .field("upload_expiry", &self.upload_expiry)
             .field("grace", &self.grace)

@@ -22,7 +22,16 @@ impl Room {
     pub(crate) fn check(&self) -> io::Result<()> {
         let numbers = rustix::fs::statvfs(&self.0)?;
         let kept = (numbers.f_blocks.saturating_mul(numbers.f_frsize) / PART).min(MOST);
-        let free = numbers.f_bavail.saturating_mul(numbers.f_frsize);
+        let free = free(&numbers);
         if free < kept { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
+
+    /// Bytes that are free on the disk, with what is kept free. Blocks.
+    pub(crate) fn free(&self) -> io::Result<u64> {
+        Ok(free(&rustix::fs::statvfs(&self.0)?))
+    }
+}
+
+fn free(numbers: &rustix::fs::StatVfs) -> u64 {
+    numbers.f_bavail.saturating_mul(numbers.f_frsize)
 }

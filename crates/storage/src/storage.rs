@@ -16,6 +16,7 @@ use crate::leases::{Lease, Leases};
 use crate::lock::DirectoryLock;
 use crate::options::{Clock, StorageOptions, to_seconds};
 use crate::repository::{FileRepository, limit, page, start};
+use crate::upkeep::Evictions;
 use crate::upload::{Sessions, sweep};
 use crate::uses::Uses;
 
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) sessions: Sessions,
     pub(crate) leases: Arc<Leases>,
     pub(crate) uses: Uses,
+    pub(crate) evictions: Evictions,
     pub(crate) clock: Clock,
     pub(crate) options: StorageOptions,
     /// The directory of partial blobs; made when there is one.
@@ -123,6 +125,7 @@ impl Storage {
             sessions: Sessions::new(uploads),
             leases: Arc::default(),
             uses: Uses::default(),
+            evictions: Evictions::default(),
             clock,
             options,
             staging: directory.join("staging"),

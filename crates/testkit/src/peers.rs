@@ -3,6 +3,7 @@
 
 mod docker_registry;
 mod engines;
+mod pebble;
 mod proxies;
 
 use std::io;
@@ -10,6 +11,7 @@ use std::process::Child;
 
 pub use docker_registry::{DockerRegistry, PASSWORD, RegistryOptions, TokenAuth, USER, skopeo};
 pub use engines::Engine;
+pub use pebble::{Pebble, PebbleOptions};
 pub use proxies::{Microsocks, Squid};
 
 fn missing(error: io::Error, program: &str, package: &str) -> io::Error {

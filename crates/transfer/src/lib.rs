@@ -41,6 +41,6 @@ pub use graph::{Figures, Job, Outcome, Place};
 pub use mirrors::{Mirror, Mirrors};
 pub use plan::Degraded;
 pub use progress::{Moving, Progress};
-pub use pull::{FlightFigures, Freshness, PullFigures, PullOptions, PullThrough};
+pub use pull::{FlightFigures, Freshness, PullFigures, PullOptions, PullThrough, Warm};
 pub use retry::Retry;
 pub use survey::Survey;

@@ -15,8 +15,10 @@ mod stale;
 mod tags;
 mod tasks;
 mod through;
+mod warm;
 
 pub use figures::{FlightFigures, PullFigures};
+pub use warm::Warm;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -197,6 +199,16 @@ impl PullThrough {
         core.counters.figures(core.lanes.bytes(), core.flights.figures())
     }
 
+    fn pulled(&self, name: &Name) -> Pulled {
+        let options = &self.0.options;
+        Pulled {
+            core: Arc::clone(&self.0),
+            name: name.clone(),
+            upstream: options.upstream.repository(&Scope::Hosted, name),
+            cached: options.cache.cached(&options.scope, name),
+        }
+    }
+
     /// Ends everything that is going on, and waits for it; what was fetched of unfinished blobs stays in staging. Those who
     /// still read them get an error, and whoever asks for something new as well.
     pub async fn stop(&self) {
@@ -217,13 +229,7 @@ impl Core {
 #[async_trait]
 impl Store for PullThrough {
     fn repository(&self, _: &Scope, name: &Name) -> Arc<dyn Repository> {
-        let options = &self.0.options;
-        Arc::new(Pulled {
-            core: Arc::clone(&self.0),
-            name: name.clone(),
-            upstream: options.upstream.repository(&Scope::Hosted, name),
-            cached: options.cache.cached(&options.scope, name),
-        })
+        Arc::new(self.pulled(name))
     }
 
     fn writable(&self, _: &Scope, _: &Name) -> Option<Arc<dyn RepositoryMut>> {

@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::access::AccessConfig;
 use super::limits::LimitsConfig;
 use super::mirror::MirrorConfig;
+use super::operation::{AccessLogConfig, AdminConfig, StopConfig};
 use super::page::PageConfig;
 use super::text::{OneOrMore, Parsed, Proxy, Source};
+use super::tls::HttpsConfig;
 use crate::credentials::is_helper_name;
 
 /// The configuration of ferry.
@@ -236,9 +238,12 @@ pub(crate) struct Serve {
     /// The directory that holds the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storage: Option<PathBuf>,
-    /// The address and port to listen on: 127.0.0.1:5000 by default.
+    /// The addresses and ports to listen on: 127.0.0.1:5000 by default.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) listen: OneOrMore<String>,
+    /// Speak HTTPS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) listen: Option<String>,
+    pub(crate) tls: Option<HttpsConfig>,
     /// Allow an address that others can reach, although anyone there may then push and delete.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) open: bool,
@@ -251,6 +256,9 @@ pub(crate) struct Serve {
     /// Remove manifests that no tag has led to for so long: 30d. By default they stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) untagged_older_than: Option<Parsed<Span>>,
+    /// Remove what was fetched from elsewhere and not used for so long, whatever room there is: 90d. By default it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unused_older_than: Option<Parsed<Span>>,
     /// Give up an upload that nobody has written to for so long: 24h by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upload_expiry: Option<Parsed<Span>>,
@@ -272,6 +280,15 @@ pub(crate) struct Serve {
     /// The page that browsers show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) page: Option<PageConfig>,
+    /// The API for those who look after the server: figures, metrics, `ferry warm`, `ferry cache`. Without it there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) admin: Option<AdminConfig>,
+    /// Write a line for each request that was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access_log: Option<AccessLogConfig>,
+    /// How the server ends when it is told to. A second signal ends it at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop: Option<StopConfig>,
 }
 
 /// A time as it is written: `90s`, `24h`, `30d`.

@@ -53,6 +53,11 @@ impl Access {
         self.strangers_could(Some(upstream), Action::Pull)
     }
 
+    /// Whether nobody may pull anything who has not logged in.
+    pub(crate) fn asks_everybody(&self, upstreams: &[Option<&Registry>]) -> bool {
+        !upstreams.iter().any(|upstream| self.strangers_could(*upstream, Action::Pull))
+    }
+
     fn strangers_could(&self, upstream: Option<&Registry>, action: Action) -> bool {
         let upstream = upstream.map(Registry::as_str);
         self.policy.rules.could(&Outlook { user: None, address: None, upstream, action })

@@ -19,6 +19,12 @@ impl ServeLimits {
         Self::of(configured.unwrap_or_default())
     }
 
+    /// Whether something is different that is fixed while a server runs.
+    pub(crate) fn server_differs(&self, other: &Self) -> bool {
+        let fixed = |limits: &Limits| (limits.connections, limits.connections_per_address);
+        fixed(&self.server) != fixed(&other.server)
+    }
+
     fn of(config: LimitsConfig) -> Self {
         let clients = clients(&config);
         let connections = config.connections.unwrap_or_default();

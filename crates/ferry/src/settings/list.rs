@@ -7,7 +7,13 @@ use super::wish::Wish;
 
 /// What `--from-file` asks for.
 pub(super) fn read_list(path: &Path) -> anyhow::Result<Vec<Wish>> {
-    let (name, text) = if path == Path::new("-") {
+    let (name, text) = read_text(path)?;
+    parse_list(&name, &text)
+}
+
+/// What a list is called, and what is in it.
+pub(super) fn read_text(path: &Path) -> anyhow::Result<(String, String)> {
+    Ok(if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read the list from standard input")?;
         ("standard input".to_owned(), text)
@@ -15,8 +21,7 @@ pub(super) fn read_list(path: &Path) -> anyhow::Result<Vec<Wish>> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         (path.display().to_string(), text)
-    };
-    parse_list(&name, &text)
+    })
 }
 
 /// What a list that is called `name` asks for.

@@ -19,6 +19,9 @@ pub(crate) struct Mirror {
     /// For registries of which nothing else is said.
     usual: OfUpstream,
     special: HashMap<Registry, OfUpstream>,
+    /// What is configured that decides how upstreams are asked and what is kept of them, as text: while it stays the same
+    /// their stores can stay.
+    pub(crate) behind: String,
 }
 
 /// How one registry is mirrored.
@@ -43,7 +46,7 @@ impl Mirror {
         let usual = MirrorConfig::default();
         let Some(config) = configured.or(wanted.then_some(&usual)) else { return Ok(None) };
         let within = || format!("{}: serve: mirror", loaded.name());
-        let mirror = Self::of(config).and_then(|mirror| mirror.redirecting(loaded));
+        let mirror = Self::of(config, behind(config, loaded)).and_then(|mirror| mirror.redirecting(loaded));
         mirror.map(Some).with_context(within)
     }
 
@@ -74,7 +77,7 @@ impl Mirror {
         Ok(self)
     }
 
-    fn of(config: &MirrorConfig) -> anyhow::Result<Self> {
+    fn of(config: &MirrorConfig, behind: String) -> anyhow::Result<Self> {
         let upstreams = upstreams(config)?;
         let front = Front {
             domain: config.domain.as_ref().map(|domain| domain.value.clone()),
@@ -93,7 +96,7 @@ impl Mirror {
             redirects: false,
         };
         let special = special(config, &upstreams, &usual)?;
-        Ok(Self { addressing: Addressing::new(upstreams, front)?, usual, special })
+        Ok(Self { addressing: Addressing::new(upstreams, front)?, usual, special, behind })
     }
 
     /// Whether it has repositories of its own, which can be pushed to.
@@ -116,6 +119,24 @@ impl Mirror {
             self.addressing.upstreams().iter().map(|upstream| upstream.registry.as_str()).collect();
         names.join(", ")
     }
+}
+
+/// See [`Mirror::behind`]. What changes nothing for a store is left out, so that whatever is added counts.
+fn behind(config: &MirrorConfig, loaded: &Loaded) -> String {
+    let front = MirrorConfig::default();
+    let stripped = MirrorConfig {
+        domain: front.domain,
+        upstreams: front.upstreams,
+        aliases: front.aliases,
+        default: front.default,
+        default_at: front.default_at,
+        hosted: front.hosted,
+        freshness: front.freshness,
+        ..config.clone()
+    };
+    // How long listings are believed is fixed in a store.
+    let moving = config.freshness.as_ref().and_then(|freshness| freshness.moving.as_ref());
+    serde_json::json!([stripped, moving, loaded.config.registries]).to_string()
 }
 
 /// Whether a registry is found where we listen, as far as its name tells.

@@ -24,12 +24,13 @@ impl Page {
     pub(crate) fn of(
         self,
         mirror: Option<&Mirror>,
-        figures: Option<FigureSource>,
+        figures: FigureSource,
+        login: bool,
     ) -> Option<ferry_serve::Page> {
         let options = PageOptions {
             addressing: mirror.map(|mirror| mirror.addressing.clone()),
-            figures: figures.filter(|_| self.figures),
-            login: false,
+            figures: mirror.filter(|_| self.figures).map(|_| figures),
+            login,
         };
         self.enabled.then(|| ferry_serve::Page::new(options))
     }

@@ -3,9 +3,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ferry_serve::FigureSource;
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
-use super::{Access, Mirror, Page, ServeLimits};
+use super::operation::Operation;
+use super::{Access, Https, Mirror, Page, ServeLimits};
+use crate::Environment;
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
 use crate::config::Loaded;
 
@@ -13,7 +16,8 @@ use crate::config::Loaded;
 #[derive(Debug)]
 pub(crate) struct Serve {
     pub(crate) storage: PathBuf,
-    pub(crate) listen: SocketAddr,
+    /// Where to listen if nobody has done so for us.
+    pub(crate) listen: Vec<Listen>,
     pub(crate) options: StorageOptions,
     /// How often the storage is put in order.
     pub(crate) upkeep_every: Duration,
@@ -25,8 +29,22 @@ pub(crate) struct Serve {
     pub(crate) limits: ServeLimits,
     /// What is shown to people.
     pub(crate) page: Page,
+    /// How HTTPS is spoken, if it is.
+    pub(crate) https: Option<Https>,
+    /// What is configured of that, as text: a change needs a restart.
+    pub(crate) tls: String,
+    /// How it is looked after.
+    pub(crate) operation: Operation,
     /// Others may reach it.
     pub(crate) open: bool,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen {
+    pub(crate) address: SocketAddr,
+    /// HTTPS is spoken there.
+    pub(crate) encrypted: bool,
 }
 
 /// Where to listen if nobody says.
@@ -34,7 +52,11 @@ const LISTEN: &str = "127.0.0.1:5000";
 
 impl Serve {
     /// What is not typed is as configured.
-    pub(crate) fn new(typed: ServeArguments, loaded: &Loaded) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        typed: ServeArguments,
+        loaded: &Loaded,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let storage = directory(typed.storage, loaded)?;
         let mut options = storage_options(loaded);
@@ -46,25 +68,61 @@ impl Serve {
         let mirror = Mirror::new(loaded, typed.mirror)?;
         let access = Access::new(loaded)?;
         let allowed = allowed(open, mirror.as_ref(), access.as_ref());
-        let listen = match (typed.listen, configured.listen) {
-            (Some(listen), _) => listening(&listen, ("--listen", "add --open"), allowed)?,
-            (None, Some(listen)) => listening(&listen, (&in_file(loaded), "write open: true"), allowed)?,
-            (None, None) => listening(LISTEN, ("--listen", "add --open"), allowed)?,
-        };
+        let listen = listens(typed.listen.as_deref(), loaded, allowed)?;
         if let Some(mirror) = &mirror {
-            mirror.listening(listen)?;
+            listen.iter().try_for_each(|listen| mirror.listening(listen.address))?;
         }
+        let plain = listen.iter().any(|listen| !listen.encrypted);
+        let https = Https::new(loaded, mirror.as_ref(), environment, plain)?;
         let (limits, page) = (ServeLimits::new(loaded), Page::new(loaded));
-        Ok(Self { storage, listen, options, upkeep_every, mirror, access, limits, page, open })
+        let operation = Operation::new(loaded, environment)?;
+        let taken = |at: SocketAddr| listen.iter().any(|one| one.address == at && at.port() != 0);
+        if let Some(admin) = operation.admin.as_ref().filter(|admin| taken(admin.listen)) {
+            bail!("{}: serve: admin: listen: the registry listens on {}", loaded.name(), admin.listen);
+        }
+        Ok(Self {
+            storage,
+            listen,
+            options,
+            upkeep_every,
+            mirror,
+            access,
+            limits,
+            page,
+            https,
+            tls: serde_json::json!(configured.tls).to_string(),
+            operation,
+            open,
+        })
+    }
+
+    /// Whether clients may be met at an address that was opened for us.
+    ///
+    /// # Errors
+    /// If others can reach it and must not, or if it is that of an upstream.
+    pub(crate) fn may_listen(&self, place: &str, address: SocketAddr) -> anyhow::Result<()> {
+        let allowed = allowed(self.open, self.mirror.as_ref(), self.access.as_ref());
+        reachable(address, (place, "write open: true"), allowed)?;
+        self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.listening(address))
+    }
+
+    /// The page for people, if there shall be one.
+    pub(crate) fn page(&self, figures: FigureSource) -> Option<ferry_serve::Page> {
+        let upstreams = self.mirror.iter().flat_map(|mirror| mirror.addressing.upstreams().iter());
+        let places: Vec<_> = upstreams.map(|upstream| Some(&upstream.registry)).chain([None]).collect();
+        let login = self.access.as_ref().is_some_and(|access| access.asks_everybody(&places));
+        self.page.of(self.mirror.as_ref(), figures, login)
     }
 
     /// Checks what is configured.
-    pub(crate) fn check(loaded: &Loaded) -> anyhow::Result<()> {
+    pub(crate) fn check(loaded: &Loaded, environment: &Environment) -> anyhow::Result<()> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
-        let listen = configured.listen.as_deref().unwrap_or(LISTEN);
         let mirror = Mirror::new(loaded, false)?;
+        Operation::new(loaded, environment)?;
         let allowed = allowed(configured.open, mirror.as_ref(), Access::new(loaded)?.as_ref());
-        listening(listen, (&in_file(loaded), "write open: true"), allowed).map(|_| ())
+        let listen = listens(None, loaded, allowed)?;
+        let plain = listen.iter().any(|listen| !listen.encrypted);
+        Https::new(loaded, mirror.as_ref(), environment, plain).map(|_| ())
     }
 }
 
@@ -82,6 +140,7 @@ fn storage_options(loaded: &Loaded) -> StorageOptions {
     let configured = loaded.config.serve.clone().unwrap_or_default();
     let usual = StorageOptions::default();
     StorageOptions {
+        unused_older_than: configured.unused_older_than.map(|age| age.value.0),
         size_limit: configured.size_limit.map(|limit| limit.value.as_u64()),
         evict_hosted: configured.evict_pushed,
         untagged_older_than: configured.untagged_older_than.map(|age| age.value.0),
@@ -131,8 +190,8 @@ impl Upkeep {
     }
 }
 
-fn in_file(loaded: &Loaded) -> String {
-    format!("{}: serve: listen:", loaded.name())
+fn in_file(loaded: &Loaded, field: &str) -> String {
+    format!("{}: serve: {field}:", loaded.name())
 }
 
 /// Whether others may reach the address, and if not, what they could do. Who configured access has decided who reads; to let
@@ -157,15 +216,46 @@ fn listening(
     let listen: SocketAddr = text.parse().with_context(|| {
         format!("{place} {text}: write an address and a port, as in 127.0.0.1:5000 or [::1]:5000")
     })?;
-    if let Err(risk) = allowed
-        && !listen.ip().is_loopback()
-    {
-        bail!(
+    reachable(listen, (place, remedy), allowed)?;
+    Ok(listen)
+}
+
+/// Refuses an address that others reach, unless that is `allowed`.
+fn reachable(
+    listen: SocketAddr,
+    (place, remedy): (&str, &str),
+    allowed: Result<(), &str>,
+) -> anyhow::Result<()> {
+    match allowed {
+        Err(risk) if !listen.ip().is_loopback() => bail!(
             "{place} {listen}: others could reach this address, and {risk} without a password; {remedy} \
              if that is meant, or listen on 127.0.0.1"
-        );
+        ),
+        _ => Ok(()),
     }
-    Ok(listen)
+}
+
+/// All the places where to listen. HTTPS is spoken where its own addresses are, else everywhere.
+fn listens(typed: Option<&str>, loaded: &Loaded, allowed: Result<(), &str>) -> anyhow::Result<Vec<Listen>> {
+    const TYPED: (&str, &str) = ("--listen", "add --open");
+    let configured = loaded.config.serve.as_ref();
+    let (listen, tls) = match configured {
+        Some(serve) => (&*serve.listen.0, serve.tls.as_ref()),
+        None => (&[][..], None),
+    };
+    let own = tls.map_or(&[][..], |tls| &*tls.listen.0);
+    let (in_serve, in_tls) = (in_file(loaded, "listen"), in_file(loaded, "tls: listen"));
+    let first: Vec<(&str, (&str, &str))> = match typed {
+        Some(typed) => vec![(typed, TYPED)],
+        None if listen.is_empty() && own.is_empty() => vec![(LISTEN, TYPED)],
+        None => listen.iter().map(|text| (&**text, (&*in_serve, "write open: true"))).collect(),
+    };
+    let encrypted = tls.is_some() && own.is_empty();
+    let first = first.into_iter().map(|(text, place)| (text, place, encrypted));
+    let own = own.iter().map(|text| (&**text, (&*in_tls, "write open: true"), true));
+    let all = first.chain(own);
+    all.map(|(text, place, encrypted)| Ok(Listen { address: listening(text, place, allowed)?, encrypted }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -185,10 +275,39 @@ mod tests {
                 size_limit: None,
                 evict_pushed: false,
             };
-            Serve::new(typed, &Loaded::default())
+            Serve::new(typed, &Loaded::default(), &Environment::default())
         };
         assert!(serve("127.0.0.1:0", false).is_ok() && serve("[::1]:5000", false).is_ok());
         assert!(serve("0.0.0.0:5000", false).is_err() && serve("0.0.0.0:5000", true).is_ok());
         assert!(serve("localhost", true).is_err());
+    }
+
+    #[test]
+    fn https_is_spoken_at_its_own_addresses_or_everywhere() {
+        let listens = |text: &str, typed: Option<&str>| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("ferry.yaml");
+            std::fs::write(&path, format!("serve: {text}\n")).unwrap();
+            let loaded = Loaded::find(Some(&path), &Environment::default()).unwrap();
+            let all = listens(typed, &loaded, Err("do harm")).map_err(|e| e.to_string())?;
+            let text =
+                |listen: &Listen| format!("{}{}", listen.address, if listen.encrypted { "s" } else { "" });
+            Ok::<_, String>(all.iter().map(text).collect::<Vec<_>>().join(" "))
+        };
+        for (text, typed, expected) in [
+            ("{}", None, "127.0.0.1:5000"),
+            ("{listen: '127.0.0.1:80'}", None, "127.0.0.1:80"),
+            ("{listen: ['127.0.0.1:80', '[::1]:80']}", None, "127.0.0.1:80 [::1]:80"),
+            ("{listen: ['127.0.0.1:80', '[::1]:80']}", Some("127.0.0.1:9"), "127.0.0.1:9"),
+            ("{tls: {}}", None, "127.0.0.1:5000s"),
+            ("{listen: '127.0.0.1:443', tls: {}}", None, "127.0.0.1:443s"),
+            ("{tls: {listen: '127.0.0.1:443'}}", None, "127.0.0.1:443s"),
+            ("{listen: '127.0.0.1:80', tls: {listen: '127.0.0.1:443'}}", None, "127.0.0.1:80 127.0.0.1:443s"),
+            ("{tls: {listen: '127.0.0.1:443'}}", Some("127.0.0.1:80"), "127.0.0.1:80 127.0.0.1:443s"),
+        ] {
+            assert_eq!(listens(text, typed).as_deref(), Ok(expected), "{text}");
+        }
+        let error = listens("{tls: {listen: '0.0.0.0:443'}}", None).unwrap_err();
+        assert!(error.contains("serve: tls: listen: 0.0.0.0:443: others could reach"), "{error}");
     }
 }

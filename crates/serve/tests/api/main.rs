@@ -15,3 +15,4 @@ mod peers;
 mod pulls;
 mod pushes;
 mod server;
+mod tls;

@@ -86,6 +86,8 @@ impl Catalog {
             attached!(),
             " AND NOT ",
             named!(),
+            " AND NOT ",
+            pinned!(),
             " FROM manifests AS r WHERE (r.scope, r.name, r.digest) > ($1, $2, $3)
               ORDER BY r.scope, r.name, r.digest LIMIT $5",
         );
@@ -107,6 +109,8 @@ impl Catalog {
             attached!(),
             " AND NOT ",
             named!(),
+            " AND NOT ",
+            pinned!(),
         );
         self.remove_places(sql, manifests, cutoff).await
     }

@@ -33,6 +33,8 @@ impl Catalog {
             attached!(),
             " AND NOT ",
             named!(),
+            " AND NOT ",
+            pinned!(),
             " ORDER BY c.used, c.digest, r.scope, r.name LIMIT $7",
         ))
         .bind(used)
@@ -59,34 +61,52 @@ impl Catalog {
         &self,
         root: &Place,
         cutoff: i64,
-        mut claim: impl FnMut(&Digest) -> bool,
+        claim: impl FnMut(&Digest) -> bool,
     ) -> sqlx::Result<Option<(u64, u64)>> {
         let mut transaction = self.transaction().await?;
-        let conn = &mut *transaction;
-        let (mut waiting, mut manifests, mut named) = (vec![root.digest], 0, Vec::new());
-        if !may_go(conn, root, cutoff).await? {
+        if !may_go(&mut transaction, root, cutoff).await? {
             return Ok(None);
         }
-        while let Some(digest) = waiting.pop() {
-            if !claim(&digest) {
-                return Ok(None);
-            }
-            let Some(released) = remove_manifest(conn, &root.key, &digest, cutoff).await? else {
-                return Ok(None);
-            };
-            manifests += 1;
-            waiting.extend(released);
-            named.extend(edges(conn, &digest).await?);
+        let removed = remove_whole(&mut transaction, Removal { root, cutoff }, claim).await?;
+        if removed.is_some() {
+            transaction.commit().await?;
         }
-        let mut links = 0;
-        for digest in named {
-            if claim(&digest) {
-                links += remove_link(conn, &root.key, &digest, cutoff).await?;
-            }
-        }
-        transaction.commit().await?;
-        Ok(Some((manifests, links)))
+        Ok(removed)
     }
+}
+
+/// A manifest that is removed, with what was not used after the cut-off.
+pub(super) struct Removal<'a> {
+    pub(super) root: &'a Place,
+    pub(super) cutoff: i64,
+}
+
+/// Removes a manifest and what is only there for its sake; how many manifests and blobs. `None` if something of the
+/// manifests is in use: then nothing may be committed.
+pub(super) async fn remove_whole(
+    conn: &mut SqliteConnection,
+    Removal { root, cutoff }: Removal<'_>,
+    mut claim: impl FnMut(&Digest) -> bool,
+) -> sqlx::Result<Option<(u64, u64)>> {
+    let (mut waiting, mut manifests, mut named) = (vec![root.digest], 0, Vec::new());
+    while let Some(digest) = waiting.pop() {
+        if !claim(&digest) {
+            return Ok(None);
+        }
+        let Some(released) = remove_manifest(conn, &root.key, &digest, cutoff).await? else {
+            return Ok(None);
+        };
+        manifests += 1;
+        waiting.extend(released);
+        named.extend(edges(conn, &digest).await?);
+    }
+    let mut links = 0;
+    for digest in named {
+        if claim(&digest) {
+            links += remove_link(conn, &root.key, &digest, cutoff).await?;
+        }
+    }
+    Ok(Some((manifests, links)))
 }
 
 /// Whether a manifest is there, at rest, and not held by others.
@@ -98,6 +118,8 @@ async fn may_go(conn: &mut SqliteConnection, place: &Place, cutoff: i64) -> sqlx
         attached!(),
         " AND NOT ",
         named!(),
+        " AND NOT ",
+        pinned!(),
     ))
     .bind(&place.key.scope)
     .bind(&place.key.name)
@@ -151,6 +173,8 @@ const CHILDREN: &str = concat!(
     attached!(),
     " AND NOT ",
     named!(),
+    " AND NOT ",
+    pinned!(),
 );
 
 // What is both child and referrer has been found as a child.
@@ -161,6 +185,8 @@ const REFERRERS: &str = concat!(
     tagged!(),
     " AND NOT ",
     named!(),
+    " AND NOT ",
+    pinned!(),
     " AND NOT EXISTS (SELECT 1 FROM edges AS x WHERE x.manifest = $3 AND x.digest = r.digest)",
 );
 

@@ -37,3 +37,13 @@ macro_rules! attached {
                  WHERE s.scope = r.scope AND s.name = r.name AND s.digest = r.subject)"
     };
 }
+
+/// That the manifest is pinned, by its digest or by a tag on it.
+macro_rules! pinned {
+    () => {
+        "EXISTS (SELECT 1 FROM pins AS n WHERE n.scope = r.scope AND n.name = r.name
+                 AND (n.reference = r.digest
+                      OR EXISTS (SELECT 1 FROM tags AS t WHERE t.scope = r.scope AND t.name = r.name
+                                 AND t.tag = n.reference AND t.digest = r.digest)))"
+    };
+}

@@ -87,7 +87,7 @@ impl Storage {
 
 impl Inner {
     /// Brings the catalog up to date for a decision about what may go. Returns the repositories where none can be made.
-    pub(super) async fn prepare(self: &Arc<Self>, stop: &CancellationToken) -> Result<HashSet<Key>> {
+    pub(crate) async fn prepare(self: &Arc<Self>, stop: &CancellationToken) -> Result<HashSet<Key>> {
         self.record_uses().await?;
         let mut after = String::new();
         while !stop.is_cancelled() {
@@ -191,7 +191,7 @@ async fn remove(inner: &Arc<Inner>, table: Table, places: Vec<Place>, cutoff: i6
 }
 
 /// Removes the files that no repository has any more; returns how many, and their bytes.
-pub(super) async fn sweep(inner: &Arc<Inner>, stop: &CancellationToken) -> Result<(u64, u64)> {
+pub(crate) async fn sweep(inner: &Arc<Inner>, stop: &CancellationToken) -> Result<(u64, u64)> {
     let (mut after, mut files, mut bytes) = (String::new(), 0, 0);
     while !stop.is_cancelled() {
         let unneeded = inner.catalog.unneeded(&after, BATCH as i64).await.map_err(failed)?;

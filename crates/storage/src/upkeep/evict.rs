@@ -1,5 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ferry_store::{Error, Result};
 use tokio_util::sync::CancellationToken;
@@ -49,23 +51,56 @@ impl Storage {
     pub async fn evict_to(&self, limit: u64, stop: &CancellationToken) -> Result<Evicted> {
         let mut evicted = Evicted::default();
         if self.inner.needed_bytes().await? > limit {
-            let mut eviction = Eviction {
-                inner: &self.inner,
-                limit,
-                stop,
-                obscure: self.inner.prepare(stop).await?,
-                evicted: &mut evicted,
-            };
-            // What a tagged child or a referrer was held by may be gone after a pass over all.
-            while eviction.pass().await? {}
+            let until = self.inner.options.in_use;
+            Eviction::run(&self.inner, Goal { until, limit: Some(limit) }, stop, &mut evicted).await?;
         }
         if self.inner.all_bytes().await? > limit {
             let (blobs, bytes) = sweep(&self.inner, stop).await?;
             evicted.blobs += blobs;
             evicted.bytes += bytes;
         }
+        self.finish(evicted).await
+    }
+
+    /// Removes what was not used for `age`, in the same way as [`Storage::evict_to`] and with the same exceptions.
+    ///
+    /// # Errors
+    /// Whatever the catalog or the file system says; what was removed until then stays removed.
+    pub async fn evict_unused(&self, age: Duration, stop: &CancellationToken) -> Result<Evicted> {
+        let mut evicted = Evicted::default();
+        let until = age.max(self.inner.options.in_use);
+        Eviction::run(&self.inner, Goal { until, limit: None }, stop, &mut evicted).await?;
+        if evicted.manifests > 0 {
+            let (blobs, bytes) = sweep(&self.inner, stop).await?;
+            evicted.blobs += blobs;
+            evicted.bytes += bytes;
+        }
+        self.finish(evicted).await
+    }
+
+    async fn finish(&self, mut evicted: Evicted) -> Result<Evicted> {
         evicted.left = self.inner.all_bytes().await?;
+        self.inner.evictions.add(&evicted);
         Ok(evicted)
+    }
+}
+
+/// What was evicted since the storage was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Evictions {
+    manifests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Evictions {
+    fn add(&self, evicted: &Evicted) {
+        self.manifests.fetch_add(evicted.manifests, Ordering::Relaxed);
+        self.bytes.fetch_add(evicted.bytes, Ordering::Relaxed);
+    }
+
+    /// Manifests and bytes.
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        (self.manifests.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -82,18 +117,46 @@ impl Inner {
     }
 }
 
+/// How far an eviction goes.
+#[derive(Clone, Copy)]
+struct Goal {
+    /// What was used within this time stays.
+    until: Duration,
+    /// It ends at so many bytes; otherwise when nothing older is left.
+    limit: Option<u64>,
+}
+
 struct Eviction<'a> {
     inner: &'a Arc<Inner>,
-    limit: u64,
+    goal: Goal,
     stop: &'a CancellationToken,
     obscure: HashSet<Key>,
     evicted: &'a mut Evicted,
 }
 
 impl Eviction<'_> {
+    async fn run(
+        inner: &Arc<Inner>,
+        goal: Goal,
+        stop: &CancellationToken,
+        evicted: &mut Evicted,
+    ) -> Result<()> {
+        let mut eviction = Eviction { inner, goal, stop, obscure: inner.prepare(stop).await?, evicted };
+        // What a tagged child or a referrer was held by may be gone after a pass over all.
+        while eviction.pass().await? {}
+        Ok(())
+    }
+
+    async fn is_done(&self) -> Result<bool> {
+        Ok(match self.goal.limit {
+            Some(limit) => self.inner.needed_bytes().await? <= limit,
+            None => false,
+        })
+    }
+
     /// Goes through the candidates once; true if it may help to do so again.
     async fn pass(&mut self) -> Result<bool> {
-        let cutoff = self.inner.catalog.cutoff(self.inner.options.in_use);
+        let cutoff = self.inner.catalog.cutoff(self.goal.until);
         let (mut after, mut helped) = (None, false);
         loop {
             let catalog = &self.inner.catalog;
@@ -105,7 +168,7 @@ impl Eviction<'_> {
                 if self.obscure.contains(&candidate.place.key) {
                     continue;
                 }
-                if self.stop.is_cancelled() || self.inner.needed_bytes().await? <= self.limit {
+                if self.stop.is_cancelled() || self.is_done().await? {
                     return Ok(false);
                 }
                 helped |= self.evict(candidate, cutoff).await?;
@@ -117,14 +180,7 @@ impl Eviction<'_> {
         let inner = Arc::clone(self.inner);
         let gone = step(async move {
             let mut claims = HashMap::new();
-            let claim = |digest: &_| {
-                if !claims.contains_key(digest)
-                    && let Some(claim) = inner.claim(digest, cutoff)
-                {
-                    claims.insert(*digest, claim);
-                }
-                claims.contains_key(digest)
-            };
+            let claim = |digest: &_| inner.claim_into(&mut claims, digest, cutoff);
             inner.catalog.evict(&candidate.place, cutoff, claim).await.map_err(failed)
         })
         .await?;

@@ -11,7 +11,8 @@ use crate::storage::Storage;
 const ORPHANS: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Storage {
-    /// Keeps the storage in order until `stop` is cancelled: gives up old uploads, collects, and evicts down to
+    /// Keeps the storage in order until `stop` is cancelled: gives up old uploads, collects, evicts what
+    /// was not used for [`crate::StorageOptions::unused_older_than`], and evicts down to
     /// [`crate::StorageOptions::size_limit`], at once and then `every` so often after the last time was done.
     ///
     /// What fails is logged and tried again the next time. At the end the last uses that are still in memory are written
@@ -41,6 +42,18 @@ impl Storage {
         }
         if let Err(error) = self.collect_in_round(stop, looked).await {
             warn!(%error, "not everything that is unneeded was removed");
+        }
+        if let Some(age) = self.inner.options.unused_older_than {
+            match self.evict_unused(age, stop).await {
+                Ok(evicted) if evicted.manifests > 0 => info!(
+                    manifests = evicted.manifests,
+                    blobs = evicted.blobs,
+                    bytes = evicted.bytes,
+                    "removed what was not used for long",
+                ),
+                Ok(_) => {}
+                Err(error) => warn!(%error, "not everything that was not used for long was removed"),
+            }
         }
         if let Some(limit) = self.inner.options.size_limit
             && let Err(error) = self.evict_in_round(limit, stop).await

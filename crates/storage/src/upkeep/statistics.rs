@@ -33,6 +33,12 @@ pub struct Statistics {
     /// The least recent last use of a manifest; `None` if there is none. Up to
     /// [`crate::StorageOptions::use_resolution`] too early.
     pub oldest_use: Option<SystemTime>,
+    /// Manifests that were evicted since the storage was opened.
+    pub evicted: u64,
+    /// Bytes of files that went with them.
+    pub evicted_bytes: u64,
+    /// Bytes that are free on the disk that holds the content.
+    pub free: u64,
 }
 
 fn failed(error: sqlx::Error) -> Error {
@@ -51,7 +57,11 @@ impl Storage {
         let unneeded = catalog.unneeded_bytes().await.map_err(failed)?;
         let oldest = catalog.oldest_use().await.map_err(failed)?;
         let inner = self.inner.clone();
-        let uploads = blocking_io("count", "uploads", move || inner.sessions.files()).await?;
+        let (uploads, free) = blocking_io("count", "uploads", move || {
+            Ok((inner.sessions.files()?, inner.content.room().free()?))
+        })
+        .await?;
+        let (evicted, evicted_bytes) = self.inner.evictions.so_far();
         Ok(Statistics {
             repositories: totals.repositories as u64,
             tags: totals.tags as u64,
@@ -64,6 +74,9 @@ impl Storage {
             uploads: uploads.len() as u64,
             upload_bytes: uploads.iter().map(|(_, metadata)| metadata.len()).sum(),
             oldest_use: oldest.map(to_time),
+            evicted,
+            evicted_bytes,
+            free,
         })
     }
 }

@@ -8,6 +8,7 @@ mod concurrency;
 mod evict;
 mod fixtures;
 mod hints;
+mod images;
 mod races;
 mod reopen;
 mod staging;

@@ -126,7 +126,7 @@ impl Microsocks {
 }
 
 /// A port that was free a moment ago: neither proxy tells which one it took.
-fn free_address() -> io::Result<SocketAddr> {
+pub(super) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 

@@ -13,4 +13,5 @@ mod link;
 mod lists;
 mod scopes;
 mod tags;
+mod warm;
 mod withdrawn;

@@ -1,0 +1,143 @@
+//! Everything that stands at the address of a registry, put together as it is configured, again whenever that changes.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use ferry_serve::{Access, Front, Keys, Live, Operations, Page, RegistryService};
+use ferry_storage::Storage;
+use tokio_util::sync::CancellationToken;
+
+use crate::Environment;
+use crate::config::Registries;
+use crate::https::Before;
+use crate::limits::Limiting;
+use crate::mirror::Stores;
+use crate::operations::Operated;
+use crate::settings::{self, Serve};
+
+/// What stays while the rest is put together anew.
+pub(crate) struct Lasting {
+    pub(crate) storage: Arc<Storage>,
+    /// Where the storage is.
+    pub(crate) directory: PathBuf,
+    pub(crate) operated: Arc<Operated>,
+    /// What HTTPS has to have answered first.
+    pub(crate) before: Option<Before>,
+    limiting: tokio::sync::Mutex<Limiting>,
+    /// Ends the samples of the page that is shown.
+    sampled: Mutex<CancellationToken>,
+}
+
+/// What was opened and is not used yet.
+struct Opened {
+    stores: Option<Arc<Stores>>,
+    access: Option<Arc<Access>>,
+    service: RegistryService,
+    page: Option<Arc<Page>>,
+}
+
+impl Lasting {
+    pub(crate) fn new(
+        (storage, directory): (Arc<Storage>, PathBuf),
+        operated: Arc<Operated>,
+        before: Option<Before>,
+    ) -> Self {
+        let (limiting, sampled) = Default::default();
+        Self { storage, directory, operated, before, limiting, sampled }
+    }
+
+    /// Everything as `settings` say, from the first time on.
+    ///
+    /// # Errors
+    /// If something cannot be opened.
+    pub(crate) async fn begin(
+        &self,
+        settings: &Serve,
+        reached: (Registries, Environment),
+    ) -> anyhow::Result<Live<Front>> {
+        let opened = self.open(settings, reached).await?;
+        Ok(Live::new(self.use_now(opened, settings).await))
+    }
+
+    /// Goes by other settings; everything is opened before anything is exchanged.
+    ///
+    /// # Errors
+    /// If something cannot be opened; then all stays as it was.
+    pub(crate) async fn change(
+        &self,
+        front: &Live<Front>,
+        settings: &Serve,
+        reached: (Registries, Environment),
+    ) -> anyhow::Result<()> {
+        let opened = self.open(settings, reached).await?;
+        front.replace(self.use_now(opened, settings).await);
+        Ok(())
+    }
+
+    async fn open(&self, settings: &Serve, reached: (Registries, Environment)) -> anyhow::Result<Opened> {
+        let mut service = RegistryService::new(Arc::clone(&self.storage) as _);
+        let mut stores = None;
+        if let Some(mirror) = &settings.mirror {
+            let before = self.operated.stores();
+            let opened = Stores::open(mirror, &self.storage, reached, before.as_deref()).await?;
+            service = service.mirroring(opened.front(mirror)?);
+            stores = Some(Arc::new(opened));
+        }
+        let access = settings.access.as_ref().map(|access| self.access(access));
+        let operated = Arc::clone(&self.operated);
+        let page = settings.page(Arc::new(move || operated.glance())).map(Arc::new);
+        Ok(Opened { stores, access, service, page })
+    }
+
+    /// The guard that is there goes on with other rules, for it knows who has logged in.
+    fn access(&self, access: &settings::Access) -> Arc<Access> {
+        self.operated.access().unwrap_or_else(|| {
+            let keys = Keys::new(access.keys(&self.directory), Arc::new(SystemTime::now));
+            Arc::new(Access::new(access.policy.clone(), keys))
+        })
+    }
+
+    async fn use_now(&self, opened: Opened, settings: &Serve) -> Front {
+        let mut front =
+            Front::new(opened.service).operated(Arc::clone(&self.operated) as Arc<dyn Operations>);
+        if let (Some(access), Some(settings)) = (&opened.access, &settings.access) {
+            access.replace(settings.policy.clone());
+            front = front.guarded(Arc::clone(access));
+        }
+        let mut limiting = self.limiting.lock().await;
+        limiting.go_by(settings.limits.clients, &self.directory).await;
+        if let Some(limiter) = limiting.limiter() {
+            front = front.limiting(limiter);
+        }
+        self.sample(opened.page.as_ref());
+        if let Some(page) = opened.page {
+            front = front.showing(page);
+        }
+        self.operated.set_access(opened.access);
+        self.operated.set_stores(opened.stores);
+        match &self.before {
+            Some(before) => before.put(front),
+            None => front,
+        }
+    }
+
+    /// Takes samples for the plots of this page from now on, and for no other.
+    fn sample(&self, page: Option<&Arc<Page>>) {
+        let stop = CancellationToken::new();
+        let before = std::mem::replace(
+            &mut *self.sampled.lock().unwrap_or_else(PoisonError::into_inner),
+            stop.clone(),
+        );
+        before.cancel();
+        if let Some(page) = page.map(Arc::clone) {
+            tokio::spawn(async move { page.watch(stop).await });
+        }
+    }
+
+    /// Writes down what is to be known after a restart. To be called after the last answer.
+    pub(crate) async fn end(&self) {
+        self.sample(None);
+        self.limiting.lock().await.stop().await;
+    }
+}

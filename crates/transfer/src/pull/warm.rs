@@ -1,0 +1,126 @@
+//! Bringing images into the cache before anybody asks for them.
+
+use std::collections::HashSet;
+
+use ferry_oci::{Descriptor, Digest, Manifest, Name, Reference, media_type};
+use ferry_policy::platforms::{Selection, Verdict, told};
+use ferry_store::{Error, Kind, Repository, Result};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::flight::{Flights, Landed, Opened};
+use super::tasks::again;
+use super::{PullThrough, Pulled};
+
+/// Blobs of one image that are fetched at once; each may use several connections.
+const BLOBS: usize = 4;
+
+const OPERATION: &str = "warm image";
+
+/// What is brought of an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Warm<'a> {
+    /// The repository at the upstream.
+    pub name: &'a Name,
+    /// The image in it.
+    pub reference: &'a Reference,
+    /// Only these platforms of it; the index keeps its bytes whatever its mode.
+    pub platforms: Option<&'a Selection>,
+}
+
+impl PullThrough {
+    /// Brings an image into the cache: indexes, manifests and blobs, and returns when everything is there. What others ask
+    /// for at the same time is fetched once for both. `kept` is told the size of everything as it is there.
+    ///
+    /// If the future is dropped the blobs under way come all the same.
+    ///
+    /// # Errors
+    /// As for reading the manifests and blobs; [`Kind::Invalid`] if the image has nothing for the platforms;
+    /// [`Kind::Full`] if there is no room to keep a blob.
+    pub async fn warm(&self, image: Warm<'_>, kept: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+        let pulled = self.pulled(image.name);
+        let blobs = pulled.manifests_of(image, kept).await?;
+        let keep = |blob: Descriptor| {
+            let pulled = &pulled;
+            async move { pulled.keep(&blob.digest).await.map(kept) }
+        };
+        stream::iter(blobs).map(keep).buffer_unordered(BLOBS).try_collect().await
+    }
+}
+
+impl Pulled {
+    /// Brings the manifests; returns the blobs that they name.
+    async fn manifests_of(
+        &self,
+        image: Warm<'_>,
+        kept: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Vec<Descriptor>> {
+        let root = self.manifest(image.reference).await?;
+        let mut seen = HashSet::from([root.digest()]);
+        let (mut waiting, mut blobs) = (wanted(&root, image.platforms)?, Vec::new());
+        let mut blob = |blob: &Descriptor, seen: &mut HashSet<Digest>| {
+            if seen.insert(blob.digest) {
+                blobs.push(blob.clone());
+            }
+        };
+        kept(root.bytes().len() as u64);
+        root.blobs().into_iter().for_each(|one| blob(one, &mut seen));
+        while let Some(child) = waiting.pop() {
+            if !media_type::is_manifest(&child.media_type) {
+                blob(&child, &mut seen);
+                continue;
+            }
+            if !seen.insert(child.digest) {
+                continue;
+            }
+            let manifest = self.manifest(&Reference::Digest(child.digest)).await?;
+            kept(manifest.bytes().len() as u64);
+            manifest.blobs().into_iter().for_each(|one| blob(one, &mut seen));
+            waiting.extend(chosen(&manifest, image.platforms));
+        }
+        Ok(blobs)
+    }
+
+    /// Brings a blob into the cache; its size once it is there.
+    async fn keep(&self, digest: &Digest) -> Result<u64> {
+        if let Ok(Some(size)) = self.cached.stat(digest).await {
+            return Ok(size);
+        }
+        self.core.counters.missed();
+        let flight = Flights::join(self, digest);
+        let no_room = || Error::new(Kind::Full, OPERATION, digest, "the mirror has no room to keep it");
+        let size = match flight.opened().await.map_err(|error| again(&error))? {
+            Opened::Kept => {
+                let size = self.cached.stat(digest).await?;
+                return size.ok_or_else(|| Error::not_found(OPERATION, digest));
+            }
+            Opened::Staged(_, blob) => blob.size,
+            Opened::Unkept(..) => return Err(no_room()),
+        };
+        match flight.landed().await {
+            Landed::Whole => Ok(size),
+            Landed::Unkept => Err(no_room()),
+            Landed::Failed(error) => Err(again(&error)),
+        }
+    }
+}
+
+/// The children of an image that are brought.
+fn chosen(index: &Manifest, platforms: Option<&Selection>) -> Vec<Descriptor> {
+    let Some(platforms) = platforms else { return index.children().to_vec() };
+    let kept = platforms.kept(index, &HashSet::new());
+    index.children().iter().zip(kept).filter(|(_, kept)| *kept).map(|(child, _)| child.clone()).collect()
+}
+
+/// The same of the image itself, which must have something.
+fn wanted(root: &Manifest, platforms: Option<&Selection>) -> Result<Vec<Descriptor>> {
+    if let Some(platforms) = platforms {
+        let verdicts: Vec<Verdict> = root.children().iter().map(|entry| platforms.verdict(entry)).collect();
+        let any = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Wanted | Verdict::Look));
+        if verdicts.contains(&Verdict::Other) && !any {
+            let has = root.children().iter().filter_map(told).cloned().collect();
+            let nothing = platforms.nothing(has);
+            return Err(Error::new(Kind::Invalid, OPERATION, root.digest(), nothing.to_string()));
+        }
+    }
+    Ok(chosen(root, platforms))
+}

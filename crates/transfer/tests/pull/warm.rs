@@ -1,0 +1,64 @@
+//! Images that are brought before anybody asks for them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ferry_oci::{Name, Reference};
+use ferry_policy::platforms::{Mode, Selection};
+use ferry_store::{Kind, Operation, Repository, Result};
+use ferry_testkit::images::verify;
+use ferry_transfer::Warm;
+
+use crate::fixtures::*;
+
+async fn warm(mirror: &Mirror, reference: &Reference, platform: Option<&str>) -> Result<u64> {
+    let name: Name = name(APP);
+    let platforms = platform.map(|one| Selection::new([one.parse().unwrap()], Mode::Sparse).unwrap());
+    let bytes = AtomicU64::new(0);
+    let image = Warm { name: &name, reference, platforms: platforms.as_ref() };
+    let kept = |size| {
+        bytes.fetch_add(size, Ordering::SeqCst);
+    };
+    mirror.pull.warm(image, &kept).await?;
+    Ok(bytes.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_warm_costs_the_upstream_nothing() {
+    let mirror = Mirror::new().await;
+    let image = mirror.image(1, "v1").await;
+    let bytes = warm(&mirror, &by_tag("v1"), None).await.unwrap();
+    let inventory = verify(&*mirror.upstream.writer(APP).reader(), &by_tag("v1")).await.unwrap();
+    let asked = mirror.upstream.take();
+    assert_eq!((asked.manifest, asked.blob), (3, image.blobs.len() as u64), "each once: {asked:?}");
+    assert!(bytes > 60_000);
+    assert_eq!(verify(&*mirror.app(), &by_tag("v1")).await.unwrap(), inventory);
+    assert_eq!(warm(&mirror, &by_tag("v1"), None).await.unwrap(), bytes, "all is there");
+    let asked = mirror.upstream.take();
+    assert_eq!((asked.manifest, asked.blob, asked.resolve, asked.stat), (0, 0, 0, 0), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_platforms_that_are_wanted_come() {
+    let mirror = Mirror::new().await;
+    let image = mirror.image(1, "v1").await;
+    warm(&mirror, &by_tag("v1"), Some("linux/arm64")).await.unwrap();
+    let asked = mirror.upstream.take();
+    assert_eq!((asked.manifest, asked.blob), (2, image.blobs.len() as u64 / 2), "{asked:?}");
+    let root = mirror.app().manifest(&by_tag("v1")).await.unwrap();
+    assert_eq!(root.bytes(), image.root.bytes(), "the index is whole");
+    assert_eq!(kind(warm(&mirror, &by_tag("v1"), Some("linux/s390x")).await), Some(Kind::Invalid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_told_and_what_came_stays() {
+    let mirror = Mirror::new().await;
+    let image = mirror.image(1, "v1").await;
+    assert_eq!(kind(warm(&mirror, &by_tag("absent"), None).await), Some(Kind::NotFound));
+    mirror.upstream.fail(Operation::Blob, Kind::Denied);
+    assert_eq!(kind(warm(&mirror, &by_tag("v1"), None).await), Some(Kind::Denied));
+    mirror.settle().await;
+    mirror.upstream.take();
+    warm(&mirror, &by_tag("v1"), None).await.unwrap();
+    let asked = mirror.upstream.take();
+    assert!(asked.manifest == 0 && asked.blob < image.blobs.len() as u64, "{asked:?}");
+}
