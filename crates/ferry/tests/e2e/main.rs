@@ -8,6 +8,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod access;
 mod archives;
 mod archives_cut;
 mod archives_wrong;
@@ -24,6 +25,7 @@ mod looking;
 mod many;
 mod mirror;
 mod peers;
+mod peers_access;
 mod peers_accounts;
 mod peers_archives;
 mod peers_artifacts;
