@@ -112,7 +112,7 @@ async fn a_password_opens_and_rules_tell_what() {
     // Our own client, with a login that it was given.
     let login = ["login", "--username", USER, &served.host()].map(str::to_owned);
     let login: Vec<&str> = login.iter().map(String::as_str).collect();
-    assert_eq!(with_password(&ferry, &login, "wrong").await.code, Some(4));
+    assert_eq!(with_password(&ferry, &login, "guess7").await.code, Some(4));
     with_password(&ferry, &login, PASSWORD).await.ok();
     let source = format!("{}/team/app:v1", served.host());
     ferry.run(&["copy", &source, "oci:copy"]).await.ok();
@@ -141,7 +141,7 @@ async fn tokens_are_got_and_used_by_our_own_client() {
     assert_eq!(ferry.run(&["copy", &source, &target]).await.code, Some(4));
     let login = ["login", "--username", USER, &served.host()].map(str::to_owned);
     let login: Vec<&str> = login.iter().map(String::as_str).collect();
-    assert_eq!(with_password(&ferry, &login, "wrong").await.code, Some(4));
+    assert_eq!(with_password(&ferry, &login, "guess7").await.code, Some(4));
     with_password(&ferry, &login, PASSWORD).await.ok();
     ferry.run(&["copy", &source, &target]).await.ok();
     ferry.run(&["delete", "--yes", &target]).await.ok();
