@@ -41,14 +41,19 @@ impl Front {
         }
     }
 
-    /// The API, for those who are who they say.
+    /// The API, for those who are who they say. The answer's extensions tell who that is.
     async fn registry(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let Some(access) = &self.access else { return self.registry.handle(request).await };
         let (mut parts, body) = request.into_parts();
-        match access.admit(&mut parts).await {
-            Ok(()) => self.registry.handle(Request::from_parts(parts, body)).await,
-            Err(failure) => self.registry.refuse(Request::from_parts(parts, body), failure).await,
-        }
+        let admitted = access.admit(&mut parts).await;
+        let caller = Caller::of(&parts.extensions);
+        let request = Request::from_parts(parts, body);
+        let mut response = match admitted {
+            Ok(()) => self.registry.handle(request).await,
+            Err(failure) => self.registry.refuse(request, failure).await,
+        };
+        response.extensions_mut().insert(caller);
+        response
     }
 }
 

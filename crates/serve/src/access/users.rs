@@ -86,12 +86,12 @@ impl Users {
 /// # Errors
 /// What is wrong with the name, in words for people.
 pub fn check_name(name: &str) -> std::result::Result<(), &'static str> {
-    let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':';
+    let odd = |c: char| c.is_control() || c.is_whitespace() || ":/".contains(c);
     if name.is_empty() || name.len() > MAX_NAME {
         return Err("a user name has 1 to 128 characters");
     }
     if name.contains(odd) || name.starts_with('#') {
-        return Err("a user name has no blanks and no colon, and does not begin with #");
+        return Err("a user name has no blanks, no colon and no slash, and does not begin with #");
     }
     Ok(())
 }
@@ -187,6 +187,7 @@ mod tests {
         for (line, says) in [
             ("a", "NAME:HASH"),
             (&format!("a b:{BCRYPT}"), "no blanks"),
+            (&format!("a/b:{BCRYPT}"), "no slash"),
             (&format!(":{BCRYPT}"), "1 to 128"),
             ("a:hunter2", "not hashed"),
             ("a:$apr1$x$hunter2", "MD5"),

@@ -14,3 +14,4 @@ mod peers;
 mod pulls;
 mod pushes;
 mod server;
+mod tokens;
