@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage};
+use ferry_testkit::link::{Link, LinkOptions};
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -161,6 +162,52 @@ async fn tokens_are_got_and_used_by_our_own_client() {
     let request =
         http().get(format!("http://{}/v2/", served.host())).bearer_auth(given["token"].as_str().unwrap());
     assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+}
+
+/// Rule 7 of the design with rules that close a repository of an upstream: while a blob is fetched, and once it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_closed_is_not_had_by_its_digest() {
+    let ferry = Ferry::new();
+    add_user(&ferry).await;
+    let upstream = ferry.serve(&ferry.path("upstream"), 0).await;
+    let private = NamedImage { repository: "secret/app".parse().unwrap(), ..image() };
+    push(std::slice::from_ref(&private), &upstream.host()).await;
+    let slow = LinkOptions { total_rate: Some(10_000), ..LinkOptions::default() };
+    let link = Link::start(upstream.address, slow).await.unwrap();
+    let host = link.host().to_string();
+    let rules = "[{allow: read, users: me, repositories: secret/**}, {deny: all, repositories: secret/**}, \
+         {allow: push, repositories: own/**}]";
+    let config = format!(
+        "serve:\n  access: {{mode: basic, users: users, otherwise: allow, rules: {rules}}}\n  \
+         mirror: {{upstreams: [\"{host}\"], default: \"{host}\", hosted: own/**}}\n"
+    );
+    fs::write(ferry.path("ferry.yaml"), config).unwrap();
+    let arguments = ["--config", "ferry.yaml", "serve", "--listen", "127.0.0.1:0", "--storage", "images"];
+    let served = ferry.serve_with(&arguments).await;
+    let (digest, content) = private.image.blobs.iter().max_by_key(|(_, content)| content.len()).unwrap();
+    let secret = format!("/v2/secret/app/blobs/{digest}");
+    let turned_away = async || {
+        assert_eq!(status(&served, &secret, None).await, StatusCode::UNAUTHORIZED);
+        let other = format!("/v2/other/app/blobs/{digest}");
+        assert_eq!(status(&served, &other, None).await, StatusCode::NOT_FOUND);
+        for from in ["", "&from=secret/app", "&from=own/a"] {
+            let url = format!("http://{}/v2/own/b/blobs/uploads/?mount={digest}{from}", served.host());
+            assert_eq!(http().post(url).send().await.unwrap().status(), StatusCode::ACCEPTED, "{from}");
+        }
+    };
+    let url = format!("http://{}{secret}", served.host());
+    let mut response = http().get(url).basic_auth(USER, Some(PASSWORD)).send().await.unwrap();
+    let mut read = response.chunk().await.unwrap().unwrap().to_vec();
+    let fetched = link.stats().bytes_down;
+    assert!(fetched < content.len() as u64, "it is still being fetched: {fetched}");
+    turned_away().await;
+    while let Some(bytes) = response.chunk().await.unwrap() {
+        read.extend_from_slice(&bytes);
+    }
+    assert_eq!(read, content[..]);
+    turned_away().await;
+    assert_eq!(status(&served, &secret, Some((USER, PASSWORD))).await, StatusCode::OK);
+    assert_eq!(link.stats().count("GET", &secret), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
