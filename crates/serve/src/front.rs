@@ -152,7 +152,7 @@ impl Front {
         }
     }
 
-    /// The API, for those who are who they say.
+    /// The API, for those who are who they say. The answer's extensions tell who that is.
     async fn registry(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let Some(access) = &self.access else { return self.registry.handle(request).await };
         let (mut parts, body) = request.into_parts();

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod access;
 mod archives;
 mod archives_cut;
 mod archives_wrong;
@@ -31,6 +32,7 @@ mod mirror_strangers;
 mod mirror_upstreams;
 mod operations;
 mod peers;
+mod peers_access;
 mod peers_accounts;
 mod peers_acme;
 mod peers_archives;

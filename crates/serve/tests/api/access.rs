@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -13,8 +13,13 @@ use ferry_policy::access::{Action, Rule, Rules, Verdict, network};
 use ferry_policy::address::{Addressing, Front as Found};
 use ferry_policy::pattern::Pattern;
 use ferry_policy::upstream::{Upstream, Upstreams};
-use ferry_serve::{Access, Front, Keys, Limits, Mirror, Mode, Policy, RegistryService, Users};
+use ferry_serve::{
+    Access, Caller, Front, Handler, Keys, Limits, Mirror, Mode, Policy, RegistryService, ResponseBody,
+    Served, Users,
+};
 use ferry_store::{MemoryStore, Store};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,13 +30,13 @@ use crate::mirror::{put, put_blob};
 const HASH: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
 
 /// A registry that mirrors `quay.io` and has repositories below `team` of its own.
-struct Guarded {
-    server: Server,
-    access: Arc<Access>,
-    hosted: Arc<MemoryStore>,
-    quay: Arc<MemoryStore>,
-    time: Arc<AtomicU64>,
-    directory: TempDir,
+pub struct Guarded {
+    pub server: Server,
+    pub access: Arc<Access>,
+    pub hosted: Arc<MemoryStore>,
+    pub quay: Arc<MemoryStore>,
+    pub time: Arc<AtomicU64>,
+    pub directory: TempDir,
 }
 
 fn patterns(texts: &[&str]) -> Vec<Pattern> {
@@ -39,7 +44,7 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 }
 
 /// `secret/**` for `me` alone, everything else for everybody; `ci` pushes below `team`, where `team/secret` is closed.
-fn rules() -> Rules {
+pub fn rules() -> Rules {
     let closed = || Verdict::Deny(Some("this is closed".to_owned()));
     let all = vec![Action::Pull, Action::List, Action::Push, Action::Delete];
     let rules = vec![
@@ -65,17 +70,17 @@ fn rules() -> Rules {
     Rules::new(rules, Verdict::Allow).unwrap()
 }
 
-fn for_users() -> Rules {
+pub fn for_users() -> Rules {
     let users = Rule { users: patterns(&["**"]), ..Rule::new(Verdict::Allow) };
     Rules::new(vec![users], Verdict::Deny(None)).unwrap()
 }
 
-fn users(names: &[&str]) -> Option<Users> {
+pub fn users(names: &[&str]) -> Option<Users> {
     let lines: String = names.iter().map(|name| format!("{name}:{HASH}\n")).collect();
     Some(Users::parse(&lines, "users").unwrap())
 }
 
-fn policy(mode: Mode, rules: Rules) -> Policy {
+pub fn policy(mode: Mode, rules: Rules) -> Policy {
     Policy {
         mode,
         users: users(&["me", "ci"]),
@@ -87,14 +92,15 @@ fn policy(mode: Mode, rules: Rules) -> Policy {
 }
 
 impl Guarded {
-    async fn new(mode: Mode, rules: Rules) -> Self {
+    pub async fn new(mode: Mode, rules: Rules) -> Self {
         Self::with(policy(mode, rules)).await
     }
 
-    async fn with(policy: Policy) -> Self {
+    pub async fn with(policy: Policy) -> Self {
         let [hosted, quay] = [(); 2].map(|()| Arc::new(MemoryStore::new()));
         let registry: Registry = "quay.io".parse().unwrap();
-        let upstreams = Upstreams::new(vec![Upstream::new(registry)]).unwrap();
+        let upstream = Upstream { aliases: vec!["quay".parse().unwrap()], ..Upstream::new(registry) };
+        let upstreams = Upstreams::new(vec![upstream]).unwrap();
         let front = Found {
             domain: Some("cr.example.cn".parse().unwrap()),
             hosted: patterns(&["team/**"]),
@@ -113,43 +119,43 @@ impl Guarded {
     }
 
     /// Asks with these in `Authorization`.
-    async fn ask(&self, line: &str, shown: &str) -> Reply {
+    pub async fn ask(&self, line: &str, shown: &str) -> Reply {
         let headers = [("authorization", shown)];
         self.server.send(line, if shown.is_empty() { &[] } else { &headers }, b"").await
     }
 
-    async fn status(&self, line: &str, shown: &str) -> u16 {
+    pub async fn status(&self, line: &str, shown: &str) -> u16 {
         self.ask(line, shown).await.status
     }
 
     /// A token as `query` asks for it.
-    async fn token(&self, query: &str, shown: &str) -> String {
+    pub async fn token(&self, query: &str, shown: &str) -> String {
         let reply = self.ask(&format!("GET /token?{query}"), shown).await;
         assert_eq!(reply.status, 200, "{query}: {reply:?}");
         format!("Bearer {}", json(&reply)["token"].as_str().unwrap())
     }
 
-    async fn post(&self, form: &str) -> Reply {
+    pub async fn post(&self, form: &str) -> Reply {
         let kind = [("content-type", "application/x-www-form-urlencoded")];
         self.server.send("POST /token", &kind, form.as_bytes()).await
     }
 }
 
-fn keys(directory: PathBuf, time: &Arc<AtomicU64>) -> Keys {
+pub fn keys(directory: PathBuf, time: &Arc<AtomicU64>) -> Keys {
     let time = Arc::clone(time);
     Keys::new(directory, Arc::new(move || UNIX_EPOCH + Duration::from_secs(time.load(Ordering::Relaxed))))
 }
 
-fn basic(name: &str, password: &str) -> String {
+pub fn basic(name: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
 }
 
-fn json(reply: &Reply) -> Value {
+pub fn json(reply: &Reply) -> Value {
     serde_json::from_slice(&reply.body).unwrap()
 }
 
 /// Scheme and parameters of the challenge.
-fn challenge(reply: &Reply) -> String {
+pub fn challenge(reply: &Reply) -> String {
     let challenges = parse_challenges(reply.header("www-authenticate")).unwrap();
     let [challenge] = challenges.as_slice() else { panic!("{reply:?}") };
     let mut said = challenge.scheme.clone();
@@ -318,190 +324,44 @@ async fn a_platform_that_an_index_named_can_be_closed() {
     assert_eq!(at.status(&other, "").await, 200);
 }
 
-#[tokio::test]
-async fn tokens_are_given_as_clients_ask_for_them() {
-    let at = Guarded::new(Mode::Token, rules()).await;
-    put(&at.quay, "secret/a", "one", &["v1"]).await;
-    put(&at.quay, "a", "two", &["v1"]).await;
-    let host = at.server.address;
-    let ping = at.ask("GET /v2/", "").await;
-    assert_eq!(
-        (ping.status, challenge(&ping)),
-        (401, format!("bearer realm=http://{host}/token service=cr.test").replace(&host.to_string(), "x"))
-    );
-    let line = "GET /v2/quay.io/secret/a/manifests/v1";
-    let refused = at.ask(line, "").await;
-    assert_eq!(
-        challenge(&refused),
-        "bearer realm=http://x/token service=cr.test scope=repository:quay.io/secret/a:pull"
-    );
-    let push = at.ask("POST /v2/team/a/blobs/uploads/", "").await;
-    assert!(challenge(&push).ends_with("scope=repository:team/a:pull,push"), "{push:?}");
+/// Keeps what a handler says of its answers.
+#[derive(Clone)]
+struct Kept(Front, Arc<Mutex<Vec<String>>>);
 
-    let me = basic("me", "secret");
-    let scope = "service=cr.test&scope=repository:quay.io/secret/a:pull&scope=repository:quay.io/a:pull%20repository:team/a:pull,push";
-    let token = at.token(scope, &me).await;
-    for (line, status) in [
-        (line, 200),
-        ("GET /v2/quay.io/a/manifests/v1", 200),
-        ("GET /v2/", 200),
-        // The rules are asked all the same.
-        ("POST /v2/team/a/blobs/uploads/", 403),
-    ] {
-        assert_eq!(at.status(line, &token).await, status, "{line}");
+impl Handler for Kept {
+    async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let response = self.0.handle(request).await;
+        let user = response.extensions().get::<Caller>().and_then(|caller| caller.user.clone());
+        let privileged = response.extensions().get::<Served>().map(|served| served.privileged);
+        let status = response.status().as_u16();
+        self.1.lock().unwrap().push(format!("{status} {} {privileged:?}", user.as_deref().unwrap_or("-")));
+        response
     }
-    let outside = at.ask("GET /v2/quay.io/b/manifests/v1", &token).await;
-    assert_eq!(outside.status, 401);
-    assert!(
-        challenge(&outside).ends_with("scope=repository:quay.io/b:pull error=insufficient_scope"),
-        "{outside:?}"
-    );
-
-    // Strangers get one as well, and what they may with it.
-    let nobody = at.token("scope=repository:quay.io/a:pull&scope=repository:quay.io/secret/a:pull", "").await;
-    assert_eq!(at.status("GET /v2/", &nobody).await, 200);
-    assert_eq!(at.status("GET /v2/quay.io/a/manifests/v1", &nobody).await, 200);
-    let refused = at.ask(line, &nobody).await;
-    assert!(challenge(&refused).ends_with("error=insufficient_scope"), "{refused:?}");
-    assert_eq!(at.status(line, &basic("me", "secret")).await, 200, "passwords are taken too");
-
-    let wrong = at.ask(&format!("GET /token?{scope}"), &basic("me", "wrong")).await;
-    assert_eq!(
-        (wrong.status, wrong.code().as_str(), challenge(&wrong).as_str()),
-        (401, "UNAUTHORIZED", "basic realm=cr.test")
-    );
-    assert_eq!(at.status("GET /token", "Bearer x").await, 401);
-    assert_eq!(at.status("PUT /token", &me).await, 405);
-    at.access.replace(policy(Mode::Token, for_users()));
-    assert_eq!(at.status(&format!("GET /token?{scope}"), "").await, 401, "strangers may nothing at all");
-    assert_eq!(at.status("GET /v2/quay.io/a/manifests/v1", &nobody).await, 401);
 }
 
 #[tokio::test]
-async fn the_answer_of_the_token_server() {
-    let at = Guarded::new(Mode::Token, rules()).await;
-    let reply = at.ask("GET /token?scope=repository:a:pull&account=me", &basic("me", "secret")).await;
-    let given = json(&reply);
-    assert_eq!(given["token"], given["access_token"]);
-    assert_eq!(
-        (given["expires_in"].as_u64(), given["issued_at"].as_str()),
-        (Some(300), Some("2027-01-15T08:00:00Z"))
-    );
-    assert!(given.get("refresh_token").is_none());
-    assert_eq!(
-        (reply.header("cache-control"), reply.header("content-type")),
-        ("no-store", "application/json")
-    );
-    let nobody = json(&at.ask("GET /token?offline_token=true", "").await);
-    assert!(nobody.get("refresh_token").is_none(), "nobody cannot come back");
-
-    let given = json(&at.ask("GET /token?offline_token=true", &basic("me", "secret")).await);
-    let refresh = given["refresh_token"].as_str().unwrap().to_owned();
-    let form = format!(
-        "grant_type=refresh_token&refresh_token={refresh}&service=cr.test&client_id=docker&scope=repository%3Aquay.io%2Fsecret%2Fa%3Apull"
-    );
-    let token = json(&at.post(&form).await)["access_token"].as_str().unwrap().to_owned();
-    assert_eq!(at.status("GET /v2/quay.io/secret/a/manifests/v1", &format!("Bearer {token}")).await, 404);
-    let password = "grant_type=password&username=me&password=secret&access_type=offline&client_id=containerd&service=cr.test&scope=repository:a:pull+repository:b:pull";
-    let given = json(&at.post(password).await);
-    assert_eq!(given["scope"], "repository:a:pull repository:b:pull");
-    assert!(given["refresh_token"].is_string());
-    assert_eq!(
-        at.status("GET /v2/", &format!("Bearer {}", given["access_token"].as_str().unwrap())).await,
-        200
-    );
-
-    for (form, status) in [
-        ("grant_type=password&username=me&password=wrong".to_owned(), 401),
-        ("grant_type=password".to_owned(), 401),
-        (format!("grant_type=refresh_token&refresh_token={token}"), 401),
-        ("grant_type=refresh_token".to_owned(), 401),
-        ("grant_type=magic".to_owned(), 400),
-        (String::new(), 400),
-        ("a".repeat(70_000), 413),
-    ] {
-        assert_eq!(at.post(&form).await.status, status, "{:.60}", form);
+async fn answers_tell_who_asked_and_who_comes_first() {
+    let access = Access::new(policy(Mode::Open, rules()), keys(PathBuf::new(), &Arc::default()));
+    let hosted = Arc::new(MemoryStore::new());
+    for name in ["fast", "slow"] {
+        put(&hosted, name, name, &["x"]).await;
     }
-    assert_eq!(
-        at.status("GET /v2/", &format!("Bearer {refresh}")).await,
-        401,
-        "it is for the token server alone"
-    );
-}
-
-#[tokio::test]
-async fn worthless_tokens_are_refused() {
-    let at = Guarded::new(Mode::Token, rules()).await;
-    let me = basic("me", "secret");
-    let (_, token) = at
-        .token("scope=repository:quay.io/a:pull", &me)
-        .await
-        .split_once(' ')
-        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        .unwrap();
-    let foreign =
-        Guarded::new(Mode::Token, rules()).await.token("scope=repository:quay.io/a:pull", &me).await;
-    let refused = async |text: &str, why: &str| {
-        let reply = at.ask("GET /v2/", &format!("Bearer {text}")).await;
-        assert_eq!(reply.status, 401, "{why}");
-        assert!(challenge(&reply).ends_with("service=cr.test error=invalid_token"), "{why}: {reply:?}");
-    };
-    let good = async || at.status("GET /v2/", &format!("Bearer {token}")).await;
-    assert_eq!(good().await, 200);
-    refused(foreign.strip_prefix("Bearer ").unwrap(), "another server's key").await;
-    refused(&token[..token.len() - 1], "truncated").await;
-    refused(&format!("{}A{}", &token[..60], &token[61..]), "forged").await;
-    refused(&format!("{token}{}", "A".repeat(20_000)), "oversized").await;
-    refused("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJtZSJ9.", "without a signature").await;
-    refused("../../etc/passwd", "no token").await;
-    refused("", "empty").await;
-
-    // For another registry with the same keys.
-    let shared = |service: &str| Policy { service: service.to_owned(), ..policy(Mode::Token, rules()) };
-    at.access.replace(shared("other.test"));
-    assert_eq!(good().await, 401);
-    at.access.replace(shared("cr.test"));
-    assert_eq!(good().await, 200);
-    // The user is gone, or has another password.
-    at.access.replace(Policy { users: users(&["ci"]), ..shared("cr.test") });
-    refused(&token, "removed user").await;
-    let changed =
-        Users::parse(&format!("me:{}", ferry_serve::hash_password("new").unwrap()), "users").unwrap();
-    at.access.replace(Policy { users: Some(changed), ..shared("cr.test") });
-    refused(&token, "changed password").await;
-    at.access.replace(shared("cr.test"));
-    assert_eq!(good().await, 200);
-
-    at.time.fetch_sub(120, Ordering::Relaxed);
-    refused(&token, "not yet valid").await;
-    at.time.fetch_add(120 + 299, Ordering::Relaxed);
-    assert_eq!(good().await, 200);
-    at.time.fetch_add(1, Ordering::Relaxed);
-    refused(&token, "expired").await;
-}
-
-#[tokio::test]
-async fn servers_share_keys_and_keys_change() {
-    let at = Guarded::new(Mode::Token, rules()).await;
-    let me = basic("me", "secret");
-    let reply = json(&at.ask("GET /token?offline_token=true", &me).await);
-    let refresh =
-        format!("grant_type=refresh_token&refresh_token={}", reply["refresh_token"].as_str().unwrap());
-    let keys_at = at.directory.path().join("keys");
-    let second = Arc::new(Access::new(policy(Mode::Token, rules()), keys(keys_at.clone(), &at.time)));
-    let front = Front::new(RegistryService::new(Arc::new(MemoryStore::new()))).guarded(second);
-    let other = Server::of(front, Limits::default()).await;
-    let shown = format!("Bearer {}", reply["token"].as_str().unwrap());
-    assert_eq!(other.send("GET /v2/", &[("authorization", &shown)], b"").await.status, 200);
-    let files = || std::fs::read_dir(&keys_at).unwrap().count();
-    assert_eq!(files(), 1);
-    at.time.fetch_add(2 * 24 * 60 * 60, Ordering::Relaxed);
-    let renewed = at.post(&refresh).await;
-    assert_eq!((renewed.status, files()), (200, 2), "signed with a new key, got with an old one");
-    let shown = format!("Bearer {}", json(&renewed)["token"].as_str().unwrap());
-    assert_eq!(other.send("GET /v2/", &[("authorization", &shown)], b"").await.status, 200);
-    at.time.fetch_add(30 * 24 * 60 * 60, Ordering::Relaxed);
-    assert_eq!(at.post(&refresh).await.status, 401);
+    let front = Front::new(RegistryService::new(hosted)).guarded(Arc::new(access));
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let server = Server::of(Kept(front, Arc::clone(&kept)), Limits::default()).await;
+    for (name, shown) in [
+        ("fast", basic("me", "secret")),
+        ("slow", basic("me", "secret")),
+        ("fast", "Basic !".to_owned()),
+        ("secret/a", basic("ci", "secret")),
+    ] {
+        let line = format!("GET /v2/{name}/manifests/x");
+        server.send(&line, &[("authorization", &shown)], b"").await;
+    }
+    server.get("/v2/fast/manifests/x").await;
+    let expected =
+        ["200 me Some(true)", "200 me Some(false)", "401 - None", "403 ci Some(false)", "200 - Some(true)"];
+    assert_eq!(*kept.lock().unwrap(), expected);
 }
 
 #[tokio::test]
@@ -516,7 +376,7 @@ async fn proxies_say_where_clients_come_from_and_what_they_asked() {
         async |headers: &[(&str, &str)]| at.server.send("GET /v2/quay.io/a/manifests/v1", headers, b"").await;
     assert_eq!(ask(&[("x-forwarded-for", "192.0.2.7")]).await.status, 200);
     assert_eq!(ask(&[("forwarded", "for=192.0.2.7")]).await.status, 200);
-    assert_eq!(ask(&[("x-forwarded-for", "192.0.2.7, 198.51.100.1")]).await.status, 403);
+    assert_eq!(ask(&[("x-forwarded-for", "192.0.2.7, 198.51.100.1")]).await.status, 401);
     let outside = [
         ("x-forwarded-for", "198.51.100.1"),
         ("x-forwarded-proto", "https"),
@@ -525,7 +385,7 @@ async fn proxies_say_where_clients_come_from_and_what_they_asked() {
     let ping = at.server.send("GET /v2/", &outside, b"").await;
     assert_eq!(challenge(&ping), "bearer realm=https://cr.example.cn:8443/token service=cr.test");
     at.access.replace(policy(Mode::Token, rules()));
-    assert_eq!(ask(&[("x-forwarded-for", "192.0.2.7")]).await.status, 403);
+    assert_eq!(ask(&[("x-forwarded-for", "192.0.2.7")]).await.status, 401);
     let ping = at.server.send("GET /v2/", &outside, b"").await;
     assert_eq!(challenge(&ping), "bearer realm=http://x/token service=cr.test");
     let realm = Some("https://auth.example.cn/token".to_owned());

@@ -16,3 +16,4 @@ mod pulls;
 mod pushes;
 mod server;
 mod tls;
+mod tokens;
