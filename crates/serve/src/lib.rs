@@ -13,9 +13,11 @@
 mod answer;
 mod blobs;
 mod body;
+mod buffers;
 mod caller;
 mod error;
 mod figures;
+mod file;
 mod front;
 mod limits;
 mod listings;
