@@ -9,8 +9,9 @@ use bytes::Bytes;
 pub(crate) const SMALL: usize = 32 * 1024;
 /// Larger pieces are not faster.
 pub(crate) const LARGE: usize = 256 * 1024;
-/// So many large pieces there may be at once, 64 MiB; readers beyond that are given small ones.
-const MOST_LARGE: usize = 256;
+/// So many large pieces there may be at once, 24 MiB: a few for each of some dozens of readers that are as fast as can be. Others
+/// are given small ones.
+const MOST_LARGE: usize = 96;
 /// So many of each size are kept for whoever comes next, 18 MiB together.
 const KEPT: usize = 64;
 

@@ -117,6 +117,6 @@ mod tests {
             held += piece.len();
             streams.push((stream, piece));
         }
-        assert!(held <= 128 << 20, "{held}");
+        assert!(held <= 88 << 20, "{held}");
     }
 }
