@@ -66,6 +66,7 @@ impl<'a> Reference<'a> {
         match name.as_str().unwrap() {
             "string" => "text".to_owned(),
             "boolean" => "true or false".to_owned(),
+            "integer" => "number".to_owned(),
             "array" => format!("list of {}", self.kind(&schema["items"])),
             "object" => "settings".to_owned(),
             other => panic!("the table has no word for {other}"),
