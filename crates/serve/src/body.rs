@@ -11,6 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 
+use crate::direct::Outbox;
+
 /// Whatever ends a body early.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,12 +35,15 @@ pub fn full(content: impl Into<Bytes>) -> ResponseBody {
     Full::new(content.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The bytes of a blob.
-pub(crate) fn of_blob(blob: Blob) -> ResponseBody {
+/// The bytes of a blob, to be sent as a file if it is one and the connection can.
+pub(crate) fn of_blob(blob: Blob, outbox: Option<&Outbox>) -> ResponseBody {
     let left = blob.range.end - blob.range.start;
     let stream = match blob.body {
         BlobBody::Stream(stream) => stream,
-        BlobBody::File(slice) => read_file(slice),
+        BlobBody::File(slice) => match outbox {
+            Some(outbox) => outbox.clone().stream(slice),
+            None => read_file(slice),
+        },
     };
     Sized { stream, left }.boxed_unsync()
 }
@@ -112,7 +117,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
         let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
-        of_blob(Blob { size, range, skipped: 0, body })
+        of_blob(Blob { size, range, skipped: 0, body }, None)
     }
 
     #[tokio::test]
@@ -141,7 +146,7 @@ mod tests {
         for length in [2, 4] {
             let stream: ByteStream = Box::pin(stream::iter([Ok(Bytes::from_static(b"abc"))]));
             let blob = Blob { size: length, range: 0..length, skipped: 0, body: BlobBody::Stream(stream) };
-            assert!(of_blob(blob).collect().await.is_err());
+            assert!(of_blob(blob, None).collect().await.is_err());
         }
     }
 }

@@ -14,6 +14,7 @@ mod answer;
 mod blobs;
 mod body;
 mod caller;
+mod direct;
 mod error;
 mod figures;
 mod front;

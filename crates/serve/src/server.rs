@@ -10,12 +10,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Peer;
+use crate::direct::direct;
 use crate::service::Handler;
 use crate::stall::StallLimit;
 
@@ -56,9 +58,10 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits
     {
         // Small answers must not wait for the acknowledgement of the one before; without it they only come later.
         let _ = stream.set_nodelay(true);
+        let (stream, handler) = direct(stream, handler.clone());
         let stream = StallLimit::new(stream, limits.write_stall);
         let peer = Peer { address, secure: false };
-        let running = connection(stream, handler.clone(), peer, limits.header_read, stop.clone());
+        let running = connection(stream, handler, peer, limits.header_read, stop.clone());
         connections.spawn(async move {
             running.await;
             drop(permit);
@@ -96,8 +99,8 @@ async fn accept(
     }
 }
 
-async fn connection<H: Handler>(
-    stream: StallLimit,
+async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
+    stream: S,
     handler: H,
     peer: Peer,
     header_read: Duration,
