@@ -21,6 +21,7 @@ mod front;
 mod listings;
 mod manifests;
 mod mirror;
+mod pieces;
 mod query;
 mod request;
 mod route;
