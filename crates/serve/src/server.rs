@@ -24,6 +24,10 @@ use crate::stall::StallLimit;
 /// After a failure to accept, usually for lack of file descriptors, it is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The longest head of a request, in bytes; a longer one is answered with 431. No more than this and one piece of a body is
+/// held for a client that takes its answer slowly, too.
+const HEAD: usize = 64 * 1024;
+
 /// What one server grants its clients.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -114,6 +118,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     let running = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_read)
+        .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut running = std::pin::pin!(running);
     let ended = tokio::select! {
