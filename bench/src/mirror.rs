@@ -35,10 +35,12 @@ pub struct Bench {
     pub opponents: Vec<Kind>,
 }
 
+type Measuring<'a> = Pin<Box<dyn Future<Output = Result<Table>> + 'a>>;
+
 /// A situation and how it is measured.
 pub struct Case {
     pub name: &'static str,
-    measure: for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = Result<Table>> + 'a>>,
+    measure: for<'a> fn(&'a Bench) -> Measuring<'a>,
 }
 
 /// All cases.

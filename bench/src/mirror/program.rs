@@ -25,14 +25,13 @@ pub enum Kind {
     NginxCache,
     DockerRegistry,
     Distribution,
-    Zot,
 }
 
 impl Kind {
-    pub const OPPONENTS: [Self; 5] =
-        [Self::Nginx, Self::NginxCache, Self::DockerRegistry, Self::Distribution, Self::Zot];
+    pub const OPPONENTS: [Self; 4] =
+        [Self::Nginx, Self::NginxCache, Self::DockerRegistry, Self::Distribution];
     /// Opponents that are pull-through registries.
-    pub const PROXIES: [Self; 3] = [Self::DockerRegistry, Self::Distribution, Self::Zot];
+    pub const PROXIES: [Self; 2] = [Self::DockerRegistry, Self::Distribution];
 }
 
 impl fmt::Display for Kind {
@@ -43,7 +42,6 @@ impl fmt::Display for Kind {
             Self::NginxCache => "nginx proxy_cache",
             Self::DockerRegistry => "docker-registry",
             Self::Distribution => "distribution 3",
-            Self::Zot => "zot",
         })
     }
 }
@@ -98,7 +96,6 @@ impl Program {
             Kind::Nginx | Kind::NginxCache => PathBuf::from("/usr/sbin/nginx"),
             Kind::DockerRegistry => PathBuf::from("/usr/bin/docker-registry"),
             Kind::Distribution => built.join("registry"),
-            Kind::Zot => built.join("zot"),
         };
         path.exists().then_some(Self { kind, path })
     }
@@ -141,7 +138,6 @@ impl Program {
             Kind::DockerRegistry | Kind::Distribution => {
                 ("config.yml", distribution(setup, directory, address)?)
             }
-            Kind::Zot => ("config.json", zot(setup, directory, address)?),
         };
         let path = directory.join(name);
         fs::write(&path, text)?;
@@ -159,7 +155,7 @@ impl Program {
                 let prefix = directory.display().to_string();
                 ["-p", &prefix, "-e", "stderr", "-c", &path].map(Into::into).into()
             }
-            Kind::DockerRegistry | Kind::Distribution | Kind::Zot => ["serve", &path].map(Into::into).into(),
+            Kind::DockerRegistry | Kind::Distribution => ["serve", &path].map(Into::into).into(),
         })
     }
 }
@@ -236,18 +232,4 @@ fn distribution(setup: &Setup, directory: &Path, address: SocketAddr) -> Result<
          storage: {{filesystem: {{rootdirectory: {at}/storage}}, maintenance: {{uploadpurging: {{enabled: false}}}}}}\n\
          http: {{addr: \"{address}\", secret: not-a-secret}}\nproxy: {{remoteurl: \"http://{upstream}\"}}\n"
     ))
-}
-
-fn zot(setup: &Setup, directory: &Path, address: SocketAddr) -> Result<String> {
-    let upstream = format!("http://{}", upstream(setup)?);
-    let sync = serde_json::json!({"urls": [upstream], "onDemand": true, "tlsVerify": false,
-        "content": [{"prefix": "**"}]});
-    let config = serde_json::json!({
-        "distSpecVersion": "1.1.1",
-        "storage": {"rootDirectory": directory.join("storage"), "gc": false, "dedupe": false},
-        "http": {"address": address.ip(), "port": address.port().to_string()},
-        "log": {"level": "error", "output": directory.join("zot.log")},
-        "extensions": {"sync": {"enable": true, "registries": [sync]}},
-    });
-    Ok(config.to_string())
 }

@@ -30,7 +30,8 @@ pub async fn slow_clients(bench: &Bench) -> Result<Table> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     let size = bench.sized(256 * MIB);
     let content = Content::new(1, size).await?;
-    let programs = bench.programs(&Kind::PROXIES);
+    // The other proxies take gigabytes, which the machine may not have.
+    let programs = bench.programs(&[Kind::Nginx]);
     let title = format!(
         "{SLOW_CLIENTS} clients take {} KiB/s each of one blob of {} MiB",
         SLOW_READ / 1024,
@@ -55,8 +56,12 @@ pub async fn slow_clients(bench: &Bench) -> Result<Table> {
 
 async fn slowly(program: &Program, content: &Content, line: LinkOptions, warm: bool) -> Result<Figures> {
     let link = Link::start(content.upstream.addr(), line).await?;
-    let server = program.start(&Setup { upstream: Some(link.addr()), ..Setup::default() })?;
-    if warm {
+    let files = tempfile::tempdir()?;
+    content.write_layer(files.path())?;
+    let setup =
+        Setup { upstream: Some(link.addr()), files: Some(files.path().to_owned()), ..Setup::default() };
+    let server = program.start(&setup)?;
+    if warm && program.kind == Kind::Ferry {
         let (pull, place) = (content.pull()?, Place::plain(server.address));
         tokio::task::block_in_place(|| pull.warm(&place, || link.stats().bytes_down))?;
     }
@@ -92,6 +97,9 @@ async fn read_some(stream: &mut TcpStream, bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
+/// A mirror remembers for less long that its upstream failed.
+const FORGOTTEN: Duration = Duration::from_secs(6);
+
 /// What has been pulled once is pulled again while the upstream is in trouble. Every tag would have to be confirmed.
 pub async fn upstream_down(bench: &Bench) -> Result<Table> {
     let programs = bench.programs(&[Kind::DockerRegistry, Kind::Distribution]);
@@ -120,6 +128,8 @@ async fn troubled(program: &Program, pulls: u32) -> Result<Figures> {
     let place = Place { patience: Duration::from_secs(30), ..Place::plain(server.address) };
     tokio::task::block_in_place(|| pull.warm(&place, || link.stats().bytes_down))?;
     let again = async || {
+        // What failed a moment ago is not tried again at once: each trouble is to be met anew.
+        tokio::time::sleep(FORGOTTEN).await;
         let (pull, place) = (pull.clone(), place.clone());
         blocking(move || Ok(repeat(&pull, &place, pulls))).await
     };

@@ -90,8 +90,7 @@ fn place(server: &Server, tls: Option<&Tls>) -> Place {
 pub async fn blob(bench: &Bench, clients: usize, encrypted: bool) -> Result<Table> {
     let size = bench.sized(256 * MIB);
     let tls = if encrypted { Some(Tls::new()?) } else { None };
-    let opponents = if encrypted { &[Kind::Nginx][..] } else { &[Kind::Nginx, Kind::DockerRegistry] };
-    let opponents = if bench.opponents.is_empty() && !encrypted { &Kind::OPPONENTS[..] } else { opponents };
+    let opponents = if encrypted { &[Kind::Nginx][..] } else { &Kind::OPPONENTS };
     let scene = Scene::new(bench, opponents, size, tls.as_ref()).await?;
     let (path, _) = scene.content.layer()?;
     // About as much for one client as for many, so that processor time is more than its resolution.
@@ -158,7 +157,7 @@ impl Load {
 
 /// One tag, as often as possible.
 pub async fn tags(bench: &Bench) -> Result<Table> {
-    let opponents = [Kind::NginxCache, Kind::DockerRegistry, Kind::Distribution, Kind::Zot];
+    let opponents = [Kind::NginxCache, Kind::DockerRegistry, Kind::Distribution];
     let scene = Scene::new(bench, &opponents, MIB, None).await?;
     let (path, _) = scene.content.pull()?.manifest;
     let mut table = scene.table(format!("a warm tag, {CONNECTIONS} connections"));
