@@ -1,12 +1,13 @@
-//! Measures `ferry copy` and its peers side by side and prints ratios. See the README beside.
+//! Measures `ferry copy` and `ferry serve` and their peers side by side and prints ratios. See the README beside.
 
 mod cases;
 mod measure;
+mod mirror;
 mod program;
 mod table;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -17,7 +18,7 @@ use crate::program::{Peer, Program};
 use crate::table::Runs;
 use crate::work::Work;
 
-/// Measures `ferry copy` beside its peers.
+/// Measures ferry beside its peers.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Runs of each program in each case
@@ -26,12 +27,18 @@ struct Arguments {
     /// A case to measure; may be repeated [default: all]
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
+    /// Smaller contents in the cases of the mirror
+    #[arg(long)]
+    quick: bool,
     /// Layers of 1 GiB on links too
     #[arg(long)]
     full: bool,
     /// An opponent; may be repeated [default: all that are there]
     #[arg(long = "opponent", value_name = "NAME")]
     opponents: Vec<Peer>,
+    /// An opponent in the cases of the mirror; may be repeated [default: all that are there]
+    #[arg(long = "proxy", value_name = "NAME")]
+    proxies: Vec<mirror::Kind>,
     /// Images in the set
     #[arg(long, default_value_t = 20)]
     images: usize,
@@ -55,24 +62,40 @@ async fn main() -> Result<()> {
     let beside = std::env::current_exe()?.with_file_name("ferry");
     let ferry = arguments.ferry.clone().unwrap_or(beside);
     ensure!(ferry.exists(), "{} is missing: cargo build --release", ferry.display());
-    let all = cases::all(arguments.full);
+    let (copies, mirrors) = (cases::all(arguments.full), mirror::cases());
+    let names: Vec<&str> =
+        copies.iter().map(|case| case.name).chain(mirrors.iter().map(|case| case.name)).collect();
     for name in &arguments.cases {
-        let names: Vec<&str> = all.iter().map(|case| case.name).collect();
         ensure!(names.contains(&name.as_str()), "there is no case {name}, only {}", names.join(", "));
     }
-    let chosen =
-        all.iter().filter(|c| arguments.cases.is_empty() || arguments.cases.iter().any(|n| n == c.name));
+    let wanted = |name: &str| arguments.cases.is_empty() || arguments.cases.iter().any(|n| n == name);
+    let copies: Vec<&Case> = copies.iter().filter(|case| wanted(case.name)).collect();
+    let mirrors: Vec<&mirror::Case> = mirrors.iter().filter(|case| wanted(case.name)).collect();
+    let results = PathBuf::from("bench/results");
+    if !copies.is_empty() {
+        copy(&copies, &arguments, &ferry, &results).await?;
+    }
+    if !mirrors.is_empty() {
+        let (peers, opponents) = (arguments.peers.clone(), arguments.proxies.clone());
+        let bench = mirror::Bench { ferry, peers, runs: arguments.runs, quick: arguments.quick, opponents };
+        mirror::run(&mirrors, &bench, &results).await?;
+    }
+    Ok(())
+}
+
+/// Measures copies, prints each case, and writes down the figures of all.
+async fn copy(cases: &[&Case], arguments: &Arguments, ferry: &Path, directory: &Path) -> Result<()> {
     let mut results = serde_json::Map::new();
-    for case in chosen {
+    for case in cases {
         let source = DockerRegistry::start().await?;
-        let work = load(case, &arguments)?;
+        let work = load(case, arguments)?;
         work.load(&source).await?;
         println!(
             "### {}\n\n{:.1} MB with shared layers counted once\n",
             case.name,
             work.bytes() as f64 / 1e6
         );
-        let programs = programs(case, &arguments, &ferry);
+        let programs = programs(case, arguments, ferry);
         match case.course {
             Course::Copy => {
                 let runs = compare(case, &work, &source, &programs, arguments.runs).await;
@@ -82,8 +105,7 @@ async fn main() -> Result<()> {
             Course::Killed => kill(case, &work, &source, &programs, arguments.runs).await,
         }
     }
-    let directory = PathBuf::from("bench/results");
-    std::fs::create_dir_all(&directory)?;
+    std::fs::create_dir_all(directory)?;
     std::fs::write(directory.join("copy.json"), serde_json::to_string_pretty(&results)?)?;
     Ok(())
 }
@@ -96,7 +118,7 @@ fn load(case: &Case, arguments: &Arguments) -> Result<Work> {
 }
 
 /// ferry and the opponents, each in the manners that make sense.
-fn programs(case: &Case, arguments: &Arguments, ferry: &std::path::Path) -> Vec<Program> {
+fn programs(case: &Case, arguments: &Arguments, ferry: &Path) -> Vec<Program> {
     let mut programs = vec![Program::Ferry(ferry.to_owned())];
     for peer in [Peer::Skopeo, Peer::Regctl, Peer::Crane, Peer::Oras] {
         if !arguments.opponents.is_empty() && !arguments.opponents.contains(&peer) {

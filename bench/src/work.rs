@@ -48,8 +48,14 @@ impl Work {
 
     /// One image with one layer of `size` bytes that nothing compresses.
     pub fn layer(size: u64) -> Result<Self> {
-        let layer = Layer::random(7, usize::try_from(size)?);
-        let image = ImageBuilder::new(MediaTypes::Oci).platform("linux/amd64", [layer]).build_single();
+        Self::layers(1, size)
+    }
+
+    /// The same with so many layers.
+    pub fn layers(count: u64, size: u64) -> Result<Self> {
+        let size = usize::try_from(size)?;
+        let layers: Vec<Layer> = (0..count).map(|number| Layer::random(7 + number, size)).collect();
+        let image = ImageBuilder::new(MediaTypes::Oci).platform("linux/amd64", layers).build_single();
         Ok(Self { images: vec![Named { repository: "bench/layer".parse()?, tag: "v1".parse()?, image }] })
     }
 

@@ -11,6 +11,7 @@ use http::{Method, Response, StatusCode};
 
 use crate::answer::{Answer, Headers, answer, has_already, header, is_tag, not_modified, nothing};
 use crate::body::{ResponseBody, empty, of_blob};
+use crate::direct::Outbox;
 use crate::error::{Failure, Thing};
 use crate::mirror::from_cache;
 
@@ -43,7 +44,8 @@ pub(crate) async fn read(repository: &dyn Repository, digest: &Digest, parts: &P
         return Ok(elsewhere(link));
     }
     let held = matches!(blob.body, BlobBody::File(_));
-    let response = body(blob, digest, part.is_some());
+    let outbox = parts.extensions.get();
+    let response = body(blob, digest, part.is_some(), outbox);
     Ok(if of == Of::Upstream { from_cache(response, held) } else { response })
 }
 
@@ -52,10 +54,10 @@ fn elsewhere(link: &Link) -> Response<ResponseBody> {
     nothing(StatusCode::TEMPORARY_REDIRECT).with(LOCATION, &link.url).with(CACHE_CONTROL, "no-store")
 }
 
-fn body(blob: Blob, digest: &Digest, is_part: bool) -> Response<ResponseBody> {
+fn body(blob: Blob, digest: &Digest, is_part: bool, outbox: Option<&Outbox>) -> Response<ResponseBody> {
     let content_range = ContentRange { range: blob.range.clone(), total: Some(blob.size) };
     let status = if is_part { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let response = described(answer(status, of_blob(blob)), digest);
+    let response = described(answer(status, of_blob(blob, outbox)), digest);
     if is_part { response.with(CONTENT_RANGE, content_range) } else { response }
 }
 

@@ -1,27 +1,23 @@
 //! Bodies of answers.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use ferry_store::{Blob, BlobBody, ByteStream, Error, FileSlice};
-use futures_util::{StreamExt, stream};
+use ferry_store::{Blob, BlobBody, ByteStream};
+use futures_util::StreamExt;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
+
+use crate::direct::Outbox;
+use crate::pieces;
 
 /// Whatever ends a body early.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of an answer. An error within it ends the connection, so that the client sees that bytes are missing.
 pub type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
-
-/// A file is first read in pieces of this size, so that the first bytes go out early and small blobs take little
-/// memory; each further piece is twice as large up to [`LAST_READ`].
-const FIRST_READ: u64 = 32 * 1024;
-/// Larger pieces are not faster, and many slow readers must fit into memory.
-const LAST_READ: u64 = 256 * 1024;
 
 /// No body.
 pub(crate) fn empty() -> ResponseBody {
@@ -33,11 +29,14 @@ pub fn full(content: impl Into<Bytes>) -> ResponseBody {
     Full::new(content.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The bytes of a blob.
-pub(crate) fn of_blob(blob: Blob) -> ResponseBody {
+/// The bytes of a blob, to be sent as a file if it is one and the connection can.
+pub(crate) fn of_blob(blob: Blob, outbox: Option<&Outbox>) -> ResponseBody {
     let left = blob.range.end - blob.range.start;
     let stream = match blob.body {
-        BlobBody::File(slice) => read_file(slice),
+        BlobBody::File(slice) => match outbox {
+            Some(outbox) => outbox.clone().stream(slice),
+            None => pieces::read(slice),
+        },
         _ => blob.into_stream(),
     };
     Sized { stream, left }.boxed_unsync()
@@ -79,32 +78,13 @@ impl Body for Sized {
     }
 }
 
-fn read_file(slice: FileSlice) -> ByteStream {
-    Box::pin(stream::try_unfold((slice, FIRST_READ), |(slice, piece)| async move {
-        let length = piece.min(slice.range.end.saturating_sub(slice.range.start));
-        if length == 0 {
-            return Ok(None);
-        }
-        let at = slice.range.start;
-        let file = Arc::clone(&slice.file);
-        let read = tokio::task::spawn_blocking(move || read_at(&file, at, length)).await;
-        let bytes = read.map_err(std::io::Error::other).flatten();
-        let bytes = bytes.map_err(|e| Error::io("read file", "blob", e))?;
-        let rest = FileSlice { file: slice.file, range: at + length..slice.range.end };
-        Ok(Some((bytes, (rest, (piece * 2).min(LAST_READ)))))
-    }))
-}
-
-fn read_at(file: &std::fs::File, at: u64, length: u64) -> std::io::Result<Bytes> {
-    use std::os::unix::fs::FileExt;
-    let mut buffer = vec![0; length as usize];
-    file.read_exact_at(&mut buffer, at)?;
-    Ok(Bytes::from(buffer))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::sync::Arc;
+
+    use ferry_store::FileSlice;
+    use futures_util::stream;
 
     use super::*;
 
@@ -112,7 +92,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
         let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
-        of_blob(Blob { size, range, skipped: 0, body })
+        of_blob(Blob { size, range, skipped: 0, body }, None)
     }
 
     #[tokio::test]
@@ -128,7 +108,7 @@ mod tests {
             read.extend_from_slice(&data);
         }
         assert_eq!(read, content[3..]);
-        assert_eq!(pieces[..5], [32 << 10, 64 << 10, 128 << 10, 256 << 10, 256 << 10]);
+        assert_eq!(pieces[..3], [32 << 10, 256 << 10, 256 << 10]);
     }
 
     #[tokio::test]
@@ -141,7 +121,7 @@ mod tests {
         for length in [2, 4] {
             let stream: ByteStream = Box::pin(stream::iter([Ok(Bytes::from_static(b"abc"))]));
             let blob = Blob { size: length, range: 0..length, skipped: 0, body: BlobBody::Stream(stream) };
-            assert!(of_blob(blob).collect().await.is_err());
+            assert!(of_blob(blob, None).collect().await.is_err());
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Peer;
+use crate::direct::direct;
 use crate::gauge::Gauge;
 use crate::limits::{Place, Places};
 use crate::service::Handler;
@@ -187,9 +188,10 @@ struct Room<H> {
 impl<H: Handler> Room<H> {
     async fn meet(self, stream: TcpStream, address: SocketAddr) {
         let Some(tls) = self.tls.clone() else {
+            let (stream, handler) = direct(stream, self.handler);
             let stream = StallLimit::new(stream, self.limits.write_stall);
             let peer = Peer { address, secure: false };
-            return connection(stream, self.handler, peer, self.limits.header_read, self.stop).await;
+            return connection(stream, handler, peer, self.limits.header_read, self.stop).await;
         };
         let shaking =
             tokio::time::timeout(self.limits.handshake, tls.accept(stream, self.limits.write_stall));

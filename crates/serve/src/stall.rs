@@ -11,15 +11,15 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream on which a write may wait only so long. Without it a client that reads nothing would hold its connection,
 /// and one of the server's places, for ever.
-pub(crate) struct StallLimit {
-    stream: TcpStream,
+pub(crate) struct StallLimit<S = TcpStream> {
+    stream: S,
     limit: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl StallLimit {
-    pub(crate) fn new(stream: TcpStream, limit: Duration) -> Self {
+impl<S> StallLimit<S> {
+    pub(crate) fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, waiting: None }
     }
 
@@ -34,7 +34,7 @@ impl StallLimit {
     }
 }
 
-impl AsyncRead for StallLimit {
+impl<S: AsyncRead + Unpin> AsyncRead for StallLimit<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -44,7 +44,7 @@ impl AsyncRead for StallLimit {
     }
 }
 
-impl AsyncWrite for StallLimit {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StallLimit<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -185,14 +185,18 @@ impl Flight {
         self.readers.fetch_sub(1, Ordering::Relaxed);
     }
 
+    pub(super) fn readers(&self) -> usize {
+        self.readers.load(Ordering::Relaxed)
+    }
+
     fn figures(&self) -> FlightFigures {
         let (size, present) = match &self.status.borrow().opened {
             Some(Opened::Staged(room, blob)) => (Some(blob.size), room.partial.extents().len()),
             Some(Opened::Unkept(_, blob)) => (Some(blob.size), 0),
             Some(Opened::Kept) | None => (None, 0),
         };
-        let readers = self.readers.load(Ordering::Relaxed);
-        FlightFigures { repository: self.name.clone(), digest: self.digest, size, present, readers }
+        let (repository, digest, readers) = (self.name.clone(), self.digest, self.readers());
+        FlightFigures { repository, digest, size, present, readers }
     }
 
     fn tell(&self, opened: Opened) {

@@ -15,8 +15,14 @@ use super::tasks::again;
 use super::through::{shown_unverified, through};
 use crate::reader::Origin;
 
-/// So many bytes are read from staging at once: thousands of slow readers must fit into memory.
-const READ: u64 = 64 * 1024;
+/// So many bytes are read from staging at once.
+const READ: u64 = 256 * 1024;
+
+/// So many if many read the blob: thousands of slow readers must fit into memory.
+const READ_OF_MANY: u64 = 32 * 1024;
+
+/// More are many.
+const FEW: usize = 64;
 
 /// After so long a reader says once more what it waits for.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -89,7 +95,8 @@ impl Follower {
     }
 
     async fn read(&mut self, ready: u64) -> Result<Bytes> {
-        let length = READ.min(ready - self.at) as usize;
+        let most = if self.followed.flight.readers() > FEW { READ_OF_MANY } else { READ };
+        let length = most.min(ready - self.at) as usize;
         match self.partial().read_at(self.at, length).await {
             Ok(bytes) => {
                 self.at += bytes.len() as u64;
