@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use ferry_oci::{ContentRange, Digest, Name};
-use ferry_store::{Blob, BlobBody, Error, Kind, Link, Links, Result};
+use ferry_store::{Blob, BlobBody, Kind, Link, Links, Result};
 use http::header::{CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -37,7 +37,7 @@ impl Links for RemoteLinks {
         if same_origin(response.url(), &self.0.base) || response.extensions().get::<ByToken>().is_some() {
             return Ok(None);
         }
-        let unknown = || Error::from(request.what.error(Kind::Invalid, "the registry does not say its size"));
+        let unknown = || request.what.error(Kind::Invalid, "the registry does not say its size");
         let size = size(response.headers(), response.status()).ok_or_else(unknown)?;
         let link = Link { url: response.url().to_string() };
         Ok(Some(Blob { size, range: 0..size, skipped: 0, body: BlobBody::Link(link) }))

@@ -20,7 +20,7 @@ const EXPIRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 #[derive(Debug, Clone)]
 pub struct StagingOptions {
     /// Bytes that all partial blobs of the directory may take together; `None` is half of what is free and of what they
-    /// take already.
+    /// take already, looked at for each blob.
     pub limit: Option<u64>,
     /// The present time, against which the age of what earlier processes left is measured.
     pub now: SystemTime,
@@ -41,7 +41,7 @@ impl StagingOptions {
 /// is verified before it counts.
 pub struct FileStaging {
     directory: PathBuf,
-    limit: u64,
+    limit: Option<u64>,
     /// Whether what nobody holds makes room for what somebody wants.
     makes_room: bool,
     /// Held while a blob is opened, so that two callers in this process get the same one.
@@ -66,17 +66,18 @@ impl FileStaging {
 
     async fn prepare(directory: &Path, options: StagingOptions) -> Result<Self> {
         let root = directory.to_owned();
-        let limit = blocking_io("open staging", directory.display(), move || {
+        blocking_io("open staging", directory.display(), move || {
             fs::create_dir_all(&root)?;
             let _held = lock(&root)?;
-            sweep(&root, options.now)?;
-            match options.limit {
-                Some(limit) => Ok(limit),
-                None => Ok((free(&root)? + taken(&root)?) / 2),
-            }
+            sweep(&root, options.now)
         })
         .await?;
-        Ok(Self { directory: directory.to_owned(), limit, makes_room: false, open: Mutex::default() })
+        Ok(Self {
+            directory: directory.to_owned(),
+            limit: options.limit,
+            makes_room: false,
+            open: Mutex::default(),
+        })
     }
 }
 
@@ -118,10 +119,12 @@ fn open_within(
     directory: &Path,
     digest: &Digest,
     size: u64,
-    (limit, makes_room): (u64, bool),
+    (limit, makes_room): (Option<u64>, bool),
 ) -> io::Result<Option<PartialFile>> {
     let paths = Paths::of(directory, digest);
     let _held = lock(directory)?;
+    // A disk may be fuller or emptier than it was.
+    let limit = limit.map_or_else(|| Ok((free(directory)? + taken(directory)?) / 2), io::Result::Ok)?;
     let has_room = fs::metadata(&paths.part).is_ok_and(|part| part.len() == size);
     if !has_room && makes_room && size <= limit {
         make_room(directory, size, limit)?;

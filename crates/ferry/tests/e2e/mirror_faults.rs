@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ferry_oci::Digest;
 use ferry_testkit::fake::{FakeRegistry, Fault, FaultRule, Kind as Asked};
 use ferry_testkit::images::{Image, NamedImage, SetSpec, image_set};
-use ferry_testkit::link::{LinkOptions, Reset};
+use ferry_testkit::link::{Link, LinkOptions, Reset};
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use tokio::io::AsyncReadExt;
@@ -243,59 +243,78 @@ async fn two_upstreams_with_the_same_repository_never_mix() {
 
 /// Full disks.
 mod small_disks {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
     use super::*;
 
-    /// Runs a mirror on a file system that nobody else sees and whose room changes when it is told.
+    /// Runs a mirror on a file system that nobody else sees, fills this up when it is told, and makes room again.
     const SCRIPT: &str = r#"
-        mount -t tmpfs -o size=6m ferry "$1"
+        mount -t tmpfs -o size=32m ferry "$1"
         "$2" --config "$3" serve --listen 127.0.0.1:0 --storage "$1/cache" &
-        read line; mount -o remount,size=64m "$1"; echo "more room"
+        read line; head -c 40000000 /dev/zero > "$1/filler" 2>/dev/null || echo "full"
+        read line; rm "$1/filler"; echo "more room"
         read line; kill $!; wait
     "#;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_blob_that_does_not_fit_passes_through_and_is_kept_when_there_is_room() {
-        use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    /// The mirror and who gives orders.
+    struct Small {
+        script: tokio::process::Child,
+        said: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+        mirror: String,
+    }
 
-        let (ferry, registry) = (Ferry::new(), FakeRegistry::start().await.unwrap());
-        let (host, named) = (registry.address().to_string(), one(8 << 20));
-        push(&[named.clone()], &host).await;
-        std::fs::create_dir(ferry.path("disk")).unwrap();
-        std::fs::write(ferry.path("mirror.yaml"), config(&host, ALWAYS_ASK)).unwrap();
-        let mut command = tokio::process::Command::new("unshare");
-        command.args(["--mount", "--map-root-user", "sh", "-ec", SCRIPT, "sh"]);
-        command.arg(ferry.path("disk")).arg(env!("CARGO_BIN_EXE_ferry")).arg(ferry.path("mirror.yaml"));
-        command.env("HOME", ferry.home.path()).kill_on_drop(true);
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        let mut script = command.spawn().unwrap();
-        let mut said = BufReader::new(script.stdout.take().unwrap()).lines();
-        let line = said.next_line().await.unwrap().unwrap();
-        let mirror = line.rsplit_once("http://").unwrap().1.to_owned();
-        said.next_line().await.unwrap().unwrap();
-        registry.reset_counts();
-        let (digest, size) = (layer(&named.image), named.image.blobs[&layer(&named.image)].len());
-        let url = format!("http://{mirror}/v2/a/b/blobs/{digest}");
-        let whole = async || {
-            let response = http().get(&url).send().await.unwrap();
+    impl Small {
+        async fn start(ferry: &Ferry, config: &str) -> Self {
+            std::fs::create_dir(ferry.path("disk")).unwrap();
+            std::fs::write(ferry.path("mirror.yaml"), config).unwrap();
+            let mut command = tokio::process::Command::new("unshare");
+            command.args(["--mount", "--map-root-user", "sh", "-ec", SCRIPT, "sh"]);
+            command.arg(ferry.path("disk")).arg(env!("CARGO_BIN_EXE_ferry")).arg(ferry.path("mirror.yaml"));
+            command.env("HOME", ferry.home.path()).kill_on_drop(true);
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+            let mut script = command.spawn().unwrap();
+            let mut said = BufReader::new(script.stdout.take().unwrap()).lines();
+            let line = said.next_line().await.unwrap().unwrap();
+            said.next_line().await.unwrap().unwrap();
+            Self { script, said, mirror: line.rsplit_once("http://").unwrap().1.to_owned() }
+        }
+
+        async fn order(&mut self) -> Option<String> {
+            self.script.stdin.as_mut().unwrap().write_all(b"\n").await.unwrap();
+            self.said.next_line().await.unwrap()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_disk_that_gets_full_fails_nobody_and_is_used_again_when_it_has_room() {
+        let (ferry, named) = (Ferry::new(), one(6 << 20));
+        let upstream = ferry.serve(&ferry.path("upstream"), 0).await;
+        push(std::slice::from_ref(&named), &upstream.host()).await;
+        let slow = LinkOptions { total_rate: Some(500_000), ..LinkOptions::default() };
+        let link = Link::start(upstream.address, slow).await.unwrap();
+        let mut small = Small::start(&ferry, &config(link.host().as_str(), ALWAYS_ASK)).await;
+        let digest = layer(&named.image);
+        let url = format!("http://{}/v2/a/b/blobs/{digest}", small.mirror);
+        let open = async || http().get(&url).send().await.unwrap();
+        let whole = async |response: reqwest::Response| {
             let kept = response.headers()["cache-status"] == "ferry; hit";
             let body = response.bytes().await.unwrap();
-            assert_eq!((body.len(), Digest::sha256(&body)), (size, digest));
+            assert_eq!(Digest::sha256(&body), digest);
             kept
         };
-        let (one, two, three) = tokio::join!(whole(), whole(), whole());
+        let (one, two) = tokio::join!(open(), open());
+        assert_eq!(small.order().await.as_deref(), Some("full"));
+        link.set(LinkOptions::default());
+        let (one, two, three) = tokio::join!(whole(one), whole(two), async { whole(open().await).await });
         assert!(!one && !two && !three);
-        assert!(!whole().await, "it does not fit");
-        let images = std::slice::from_ref(&named);
-        check(images, &mirror, "").await;
-        let mut orders = script.stdin.take().unwrap();
-        orders.write_all(b"\n").await.unwrap();
-        assert_eq!(said.next_line().await.unwrap().unwrap(), "more room");
-        whole().await;
-        while !whole().await {}
-        let fetched = registry.count(Asked::BlobGet);
-        check(images, &mirror, "").await;
-        assert_eq!(registry.count(Asked::BlobGet), fetched, "it is kept");
-        orders.write_all(b"\n").await.unwrap();
-        assert!(script.wait().await.unwrap().success());
+        assert!(!whole(open().await).await, "it does not fit");
+        check(std::slice::from_ref(&named), &small.mirror, "").await;
+        assert_eq!(small.order().await.as_deref(), Some("more room"));
+        while !whole(open().await).await {}
+        link.reset_stats();
+        check(std::slice::from_ref(&named), &small.mirror, "").await;
+        assert_eq!(link.stats().count("GET", &digest.to_string()), 0, "it is kept");
+        assert_eq!(small.order().await, None);
+        assert!(small.script.wait().await.unwrap().success());
     }
 }

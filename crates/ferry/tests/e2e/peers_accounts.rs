@@ -14,6 +14,7 @@ use ferry_testkit::tokens::{SERVICE, TokenServer};
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{Ferry, Ran};
+use crate::mirror_harness::{get, prefix, start};
 
 /// A registry that wants tokens, and who gives them.
 struct Guarded {
@@ -223,4 +224,15 @@ async fn a_private_authority_client_certificates_and_a_proxy_by_configuration() 
     run(&ferry, &[&with[..], &["tags", &format!("{behind}/mine/app")]].concat(), &by_environment, "")
         .await
         .ok();
+
+    // A mirror reaches both in the same way.
+    let both = format!(
+        "{whole}  {behind}: {{plain_http: true, proxy: \"http://{}\"}}\nserve: {{mirror: {{upstreams: [{host}, {behind}]}}}}\n",
+        squid.addr()
+    );
+    let mirror = start(&ferry, "cache", &both).await;
+    for (upstream, path) in [(&host, "private/app/manifests/v1"), (&behind, "mine/app/tags/list")] {
+        let seen = get(&mirror, &format!("/v2/{}/{path}", prefix(upstream))).await;
+        assert_eq!(seen.status, 200, "{upstream}: {}", seen.text());
+    }
 }

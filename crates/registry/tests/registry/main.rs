@@ -11,6 +11,7 @@ mod endless;
 mod fake;
 mod foreign;
 mod hostile;
+mod links;
 mod peers;
 mod peers_reached;
 mod quirks;
