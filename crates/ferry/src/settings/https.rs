@@ -237,7 +237,7 @@ mod tests {
     }
 
     const MIRROR: &str = "  mirror:\n    domain: cr.example.cn\n    upstreams: [gcr.io, quay.io]\n    \
-        aliases: {quay.io: [q.example.cn, '10.0.0.1:5000']}\n    default_at: {hub.example.cn:8443: gcr.io}\n";
+        aliases: {gcr.io: gcr, quay.io: [q.example.cn, quay, '10.0.0.1:5000']}\n    default_at: {hub.example.cn:8443: gcr.io}\n";
 
     #[test]
     fn every_host_of_the_mirror_has_a_certificate() {

@@ -38,7 +38,7 @@ impl Site {
         let config = format!(
             "serve:\n  listen: 127.0.0.1:{http}\n  tls:\n    listen: 127.0.0.1:{https}\n    redirect: true\n    \
              acme:\n      agree: true\n      directory: {directory}\n      ca: {}\n      contact: me@example.com\n{acme}  \
-             mirror:\n    domain: cr.example.com\n    upstreams: [gcr.io, quay.io]\n    default: none\n    hosted: own/**\n",
+             mirror:\n    domain: cr.example.com\n    upstreams: [gcr.io, quay.io]\n    aliases: {{gcr.io: gcr, quay.io: quay}}\n    default: none\n    hosted: own/**\n",
             ca.display()
         );
         std::fs::write(self.ferry.path("ferry.yaml"), config).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ferry_store::{Error, Kind, Result};
+use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -41,13 +42,15 @@ impl Certificate {
             bad("its private key is not understood; one in PEM form, without a password, is needed"
                 .to_owned())
         })?;
-        let key =
-            CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|e| match e {
-                rustls::Error::InconsistentKeys(_) => {
-                    bad("the private key is not that of the certificate".to_owned())
-                }
-                other => bad(other.to_string()),
-            })?;
+        let key = aws_lc_rs::default_provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(|e| bad(format!("its private key is of no kind that is known: {e}")))?;
+        let key = CertifiedKey::new(chain, key);
+        // What the check does not understand may be right, as the certificates of RFC 8737 are.
+        if let Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) = key.keys_match() {
+            return Err(bad("the private key is not that of the certificate".to_owned()));
+        }
         Ok(Self { key: Arc::new(key), names, valid })
     }
 
