@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_oci::{Digest, media_type};
-use ferry_serve::{Limits, RegistryService, serve};
+use ferry_serve::{Handler, Limits, RegistryService, serve};
 use ferry_store::MemoryStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,8 +52,8 @@ impl Server {
         Self::of(service, limits).await
     }
 
-    /// A server of that service.
-    pub async fn of(service: RegistryService, limits: Limits) -> Self {
+    /// A server of that handler.
+    pub async fn of(service: impl Handler, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

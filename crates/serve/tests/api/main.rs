@@ -9,6 +9,7 @@
 mod client;
 mod listings;
 mod mirror;
+mod page;
 mod peers;
 mod pulls;
 mod pushes;
