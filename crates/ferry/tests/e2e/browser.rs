@@ -61,7 +61,11 @@ impl Browser {
         let root = format!("http://127.0.0.1:{port}/session");
         let answer = send(http.post(&root).body(wanted.to_string())).await;
         let session = format!("{root}/{}", answer["sessionId"].as_str().unwrap());
-        Self { http, session, driver, _profile: profile }
+        let browser = Self { http, session, driver, _profile: profile };
+        // What a new window shows by itself is not looked at.
+        browser.open("about:blank").await;
+        browser.log("performance").await;
+        browser
     }
 
     async fn post(&self, command: &str, body: Value) -> Value {

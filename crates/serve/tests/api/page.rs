@@ -164,6 +164,10 @@ async fn the_page_takes_nothing_from_elsewhere_and_says_so() {
     );
     assert_eq!(page.header("cache-control"), "no-store");
     let body = text(&page).replace("&#x2f;", "/");
+    assert!(
+        body.contains("<td><code>–</code></td>") && !body.contains("None"),
+        "what is not there is a dash"
+    );
     assert!(!body.contains(" style=") && !body.contains(" onclick") && !body.contains("<style"));
     let mut assets = 0;
     for address in body.split(['"', '\'']).filter(|part| part.starts_with("/page/") && part.contains("?v=")) {
