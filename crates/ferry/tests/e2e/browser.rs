@@ -36,19 +36,7 @@ impl Browser {
     pub async fn start(language: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let profile = TempDir::new().unwrap();
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.env("HOME", profile.path()).env("TMPDIR", profile.path()).kill_on_drop(true);
-        let mut driver =
-            command.spawn().expect("chromedriver is missing; install the Debian package chromium-driver");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next_line().await.unwrap().expect("chromedriver says where it listens");
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
-            }
-        };
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let (driver, port) = driver(&profile).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let data = format!("--user-data-dir={}", profile.path().join("profile").display());
         let flags: Vec<&str> = FLAGS.into_iter().chain([&*data]).collect();
@@ -159,6 +147,26 @@ impl Browser {
         send(self.http.delete(&self.session)).await;
         self.driver.kill().await.unwrap();
     }
+}
+
+/// A driver, and where it listens. It wants one free port of IPv4 and IPv6 alike, and may have to try again.
+async fn driver(home: &TempDir) -> (Child, String) {
+    for _ in 0..10 {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.env("HOME", home.path()).env("TMPDIR", home.path()).kill_on_drop(true);
+        let mut driver =
+            command.spawn().expect("chromedriver is missing; install the Debian package chromium-driver");
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                let port = port.trim_end_matches('.').to_owned();
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return (driver, port);
+            }
+        }
+    }
+    panic!("chromedriver does not start")
 }
 
 async fn send(request: reqwest::RequestBuilder) -> Value {

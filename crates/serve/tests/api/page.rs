@@ -144,9 +144,9 @@ async fn nothing_that_a_stranger_sends_becomes_part_of_the_page() {
         assert!(!page.contains("alert(1)</") && !page.contains("alert(2)"), "{target}: {page}");
         assert!(!page.contains("a".repeat(401).as_str()));
     }
-    for host in ["x\"><script>alert(3)</script>", "x'><b>", "evil.example/\"", "[::1"] {
+    for host in ["x\"><script>alert(3)</script>", "x'><i>", "evil.example/\"", "[::1"] {
         let page = get(&server, "/?image=x", &[("host", host)]).await;
-        assert!(!text(&page).contains("alert(3)") && !text(&page).contains("<b>"), "{host}");
+        assert!(!text(&page).contains("alert(3)") && !text(&page).contains("<i>"), "{host}");
         assert!(text(&page).contains("cr.example.cn"), "the name that is configured is left");
     }
 }
