@@ -11,6 +11,7 @@ mod client;
 mod limits;
 mod listings;
 mod mirror;
+mod page;
 mod peers;
 mod pulls;
 mod pushes;

@@ -35,10 +35,18 @@ impl Engine {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] naming the Debian package if it is not installed; otherwise what it logged.
     pub async fn dockerd() -> io::Result<Self> {
+        Self::dockerd_with("{}").await
+    }
+
+    /// As [`Engine::dockerd`], with this as its `daemon.json`.
+    ///
+    /// # Errors
+    /// As [`Engine::dockerd`].
+    pub async fn dockerd_with(daemon_json: &str) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().display().to_string();
         // Settings of the machine do not count.
-        fs::write(dir.path().join("daemon.json"), "{}")?;
+        fs::write(dir.path().join("daemon.json"), daemon_json)?;
         let mut command = Command::new(DOCKERD);
         command.arg(format!("--config-file={path}/daemon.json"));
         command.arg(format!("--data-root={path}/data")).arg(format!("--exec-root={path}/exec"));
