@@ -133,7 +133,7 @@ mod tests {
         let images = listed(&path).unwrap();
         let expected = ["alpine:3", "quay.io/a/b"].map(|text| text.parse().unwrap());
         assert_eq!(images, expected);
-        std::fs::write(&path, "alpine\nA/b\n").unwrap();
+        std::fs::write(&path, "alpine\nquay.io/A\n").unwrap();
         assert!(format!("{:#}", listed(&path).unwrap_err()).contains("line 2"));
         std::fs::write(&path, "#\n").unwrap();
         assert!(listed(&path).is_err());

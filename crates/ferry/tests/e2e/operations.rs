@@ -144,7 +144,7 @@ async fn only_who_knows_the_token_looks_after_a_mirror() {
         let without = http().get(&url).send().await.unwrap();
         assert_eq!(without.status(), StatusCode::UNAUTHORIZED, "{path}");
         assert_eq!(without.headers()["www-authenticate"], "Bearer");
-        for wrong in ["", "x", &TOKEN[1..], &format!("{TOKEN}0")] {
+        for wrong in ["x", &TOKEN[1..], &format!("{TOKEN}0")] {
             let answer = http().get(&url).bearer_auth(wrong).send().await.unwrap();
             assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path} {wrong}");
         }

@@ -15,8 +15,8 @@ pub(super) fn error(status: StatusCode, why: &str) -> Response<ResponseBody> {
     of_json(status, &json!({"error": why}))
 }
 
-/// An error of a store.
-pub(super) fn failed(error: &Error) -> Response<ResponseBody> {
+/// How an error of a store is told.
+pub(super) fn failed(error: &Error) -> (StatusCode, String) {
     let status = match error.kind() {
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Invalid => StatusCode::BAD_REQUEST,
@@ -24,7 +24,7 @@ pub(super) fn failed(error: &Error) -> Response<ResponseBody> {
         Kind::Full => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    self::error(status, &error.to_string())
+    (status, error.to_string())
 }
 
 fn seconds(time: Duration) -> u64 {

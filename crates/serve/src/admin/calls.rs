@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::answers::{self, error, failed};
+use super::answers;
 use super::{changed, of_json, ok};
 use crate::body::ResponseBody;
 use crate::operations::{Operations, WarmOrder};
@@ -18,8 +18,8 @@ use crate::request::RequestBody;
 const PAGE: usize = 100;
 const MOST: usize = 1000;
 
-/// What is wrong with a request.
-type Refusal = Response<ResponseBody>;
+/// What is wrong with a request, or went wrong.
+type Refusal = (StatusCode, String);
 
 type Answered = Result<Response<ResponseBody>, Refusal>;
 
@@ -51,7 +51,11 @@ pub(super) async fn call(
         }
         _ => Err(error(StatusCode::NOT_FOUND, "there is no such path below /api/v1/")),
     };
-    answered.unwrap_or_else(|refusal| refusal)
+    answered.unwrap_or_else(|(status, why)| answers::error(status, &why))
+}
+
+fn error(status: StatusCode, why: &str) -> Refusal {
+    (status, why.to_owned())
 }
 
 fn bad(why: &str) -> Refusal {
@@ -60,7 +64,7 @@ fn bad(why: &str) -> Refusal {
 
 /// What a store says.
 fn done<T>(result: StoreResult<T>) -> Result<T, Refusal> {
-    result.map_err(|e| failed(&e))
+    result.map_err(|e| answers::failed(&e))
 }
 
 fn image(text: &str) -> Result<ImageReference, Refusal> {
