@@ -1,5 +1,6 @@
 //! `ferry.yaml`: one configuration for all verbs, read whole and checked whole before anything is opened or bound.
 
+mod content;
 mod mirror;
 mod registries;
 mod schema;
@@ -12,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+pub(crate) use content::{S3Config, StyleConfig};
 pub(crate) use mirror::{DefaultUpstream, FreshnessConfig, Listed, MirrorConfig};
-pub(crate) use registries::Registries;
+pub(crate) use registries::{Registries, fetch_now};
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace};
 pub(crate) use text::Source;
 

@@ -92,7 +92,8 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             }
             Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
             Verb::Serve(typed) => {
-                let settings = settings::Serve::new(typed, &loaded)?;
+                let mut settings = settings::Serve::new(typed, &loaded)?;
+                settings.options.bucket = settings::bucket(&loaded, &environment)?;
                 serve::serve(settings, registries, environment, stop).await
             }
             Verb::Inspect(typed) => {
@@ -119,9 +120,14 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             Verb::Logout(LogoutArguments { registry, authfile }) => {
                 credentials::log_out(&settings::registry(&registry)?, authfile, &environment).await
             }
-            Verb::Storage(typed) => upkeep::upkeep(settings::Upkeep::new(typed, &loaded)?, stop).await,
+            Verb::Storage(typed) => {
+                let mut settings = settings::Upkeep::new(typed, &loaded)?;
+                settings.options.bucket = settings::bucket(&loaded, &environment)?;
+                upkeep::upkeep(settings, stop).await
+            }
             Verb::Config(verb) => {
                 settings::Serve::check(&loaded)?;
+                settings::bucket(&loaded, &environment)?;
                 remote::check(&registries, &environment)?;
                 Ok(show(&loaded, &verb))
             }

@@ -22,11 +22,13 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
     let storage = Storage::open_with(&settings.storage, settings.options).await?;
-    let mut service = RegistryService::new(Arc::clone(&storage) as _);
+    // Clients can follow links.
+    let shown = storage.with_links();
+    let mut service = RegistryService::new(Arc::clone(&shown) as _);
     let mut upstreams = None;
     if let Some(mirror) = &settings.mirror {
         warn(mirror, &registries, settings.open);
-        let stores = mirror::Stores::open(mirror, &storage, registries, environment).await?;
+        let stores = mirror::Stores::open(mirror, &shown, registries, environment).await?;
         service = service.mirroring(stores.front(mirror.addressing.clone())?);
         upstreams = Some(stores);
     }
@@ -44,6 +46,7 @@ pub(crate) async fn serve(
     }
     // It has been stopped as well, and ends after the piece under way.
     let _ = upkeep.await;
+    storage.close().await;
     Ok(Exit::Done)
 }
 

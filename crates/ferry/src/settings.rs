@@ -2,6 +2,7 @@
 
 mod aim;
 mod archives;
+mod content;
 mod copy;
 mod list;
 mod looking;
@@ -13,6 +14,7 @@ mod sides;
 mod wish;
 
 pub(crate) use archives::Archives;
+pub(crate) use content::bucket;
 pub(crate) use copy::{Copy, Fit, MirrorOf, Pair, StateDir, refuse_collisions};
 pub(crate) use looking::{Delete, Inspect, Tags, log_in, registry};
 pub(crate) use mirror::Mirror;

@@ -1,9 +1,10 @@
 //! Blobs: distribution-spec, "Pulling blobs" and "Deleting Blobs".
 
 use ferry_oci::{ContentRange, Digest, RangeRequest, parse_range};
-use ferry_store::{Blob, BlobBody, ByteRange, Error, Removed, Repository, RepositoryMut};
+use ferry_store::{Blob, BlobBody, ByteRange, Error, Link, Removed, Repository, RepositoryMut};
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_NONE_MATCH, IF_RANGE,
+    LOCATION, RANGE,
 };
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -38,9 +39,17 @@ pub(crate) async fn read(repository: &dyn Repository, digest: &Digest, parts: &P
     };
     let blob = repository.blob(digest, part.unwrap_or(ByteRange::ALL)).await;
     let blob = blob.map_err(Failure::of(Thing::Blob))?;
+    if let BlobBody::Link(link) = &blob.body {
+        return Ok(elsewhere(link));
+    }
     let held = matches!(blob.body, BlobBody::File(_));
     let response = body(blob, digest, part.is_some());
     Ok(if of == Of::Upstream { from_cache(response, held) } else { response })
+}
+
+/// Says where the blob is. The link is signed for a time, so nobody is to remember it.
+fn elsewhere(link: &Link) -> Response<ResponseBody> {
+    nothing(StatusCode::TEMPORARY_REDIRECT).with(LOCATION, &link.url).with(CACHE_CONTROL, "no-store")
 }
 
 fn body(blob: Blob, digest: &Digest, is_part: bool) -> Response<ResponseBody> {

@@ -37,8 +37,8 @@ pub fn full(content: impl Into<Bytes>) -> ResponseBody {
 pub(crate) fn of_blob(blob: Blob) -> ResponseBody {
     let left = blob.range.end - blob.range.start;
     let stream = match blob.body {
-        BlobBody::Stream(stream) => stream,
         BlobBody::File(slice) => read_file(slice),
+        _ => blob.into_stream(),
     };
     Sized { stream, left }.boxed_unsync()
 }

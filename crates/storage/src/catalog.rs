@@ -13,6 +13,7 @@ mod collect;
 mod evict;
 mod key;
 mod needs;
+mod objects;
 mod read;
 mod totals;
 mod write;
@@ -21,6 +22,7 @@ pub(crate) use collect::{Place, Window};
 pub(crate) use evict::Candidate;
 pub(crate) use key::Key;
 pub(crate) use needs::{Unlisted, named};
+pub(crate) use objects::BucketRow;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -103,6 +105,7 @@ fn migrations() -> Migrator {
         simple(1, "catalog", include_str!("../migrations/0001_catalog.sql")),
         simple(2, "upkeep", include_str!("../migrations/0002_upkeep.sql")),
         simple(3, "cached tags", include_str!("../migrations/0003_cached_tags.sql")),
+        simple(5, "objects", include_str!("../migrations/0005_objects.sql")),
     ])
 }
 

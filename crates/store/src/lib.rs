@@ -27,7 +27,7 @@ pub use extents::Extents;
 pub use memory::MemoryStore;
 pub use staging::{Hints, Holding, Partial, Rewritten, Staging};
 pub use types::{
-    Begun, Blob, BlobBody, ByteRange, ByteStream, Cursor, Expect, FileSlice, Mount, Page, PageRequest,
+    Begun, Blob, BlobBody, ByteRange, ByteStream, Cursor, Expect, FileSlice, Link, Mount, Page, PageRequest,
     Removed, RepositoryEntry, Resolved, Scope, Stored, TagEntry, UploadToken,
 };
 pub use wrappers::{BodyFault, CountingStore, Counts, FaultyStore, Operation};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ferry_oci::{Descriptor, Digest, Name, Tag};
 use futures_util::{Stream, StreamExt, stream};
 
-use crate::{Error, Result, Upload};
+use crate::{Error, Kind, Result, Upload};
 
 /// On whose behalf content is held and asked for. Content of one scope is invisible in every other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +141,21 @@ pub enum BlobBody {
     Stream(ByteStream),
     /// They are part of a file, to be read in whatever way is fastest.
     File(FileSlice),
+    /// They are elsewhere, for whoever has the link to fetch: all of the blob, whatever range was asked for.
+    Link(Link),
+}
+
+/// A signed link to content. Whoever has it may read, so it is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The URL.
+    pub url: String,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link(…)")
+    }
 }
 
 /// A part of an open file.
@@ -172,6 +187,10 @@ impl Blob {
         match self.body {
             BlobBody::Stream(stream) => stream,
             BlobBody::File(slice) => slice.into_stream(),
+            BlobBody::Link(_) => {
+                let detail = "there is only a link to it, which is for clients";
+                Box::pin(stream::iter([Err(Error::new(Kind::Invalid, "read", "blob", detail))]))
+            }
         }
     }
 

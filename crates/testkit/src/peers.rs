@@ -4,6 +4,7 @@
 mod docker_registry;
 mod engines;
 mod proxies;
+mod s3;
 
 use std::io;
 use std::process::Child;
@@ -11,6 +12,7 @@ use std::process::Child;
 pub use docker_registry::{DockerRegistry, PASSWORD, RegistryOptions, TokenAuth, USER, skopeo};
 pub use engines::Engine;
 pub use proxies::{Microsocks, Squid};
+pub use s3::{BUCKET, KEY, S3Server, SECRET};
 
 fn missing(error: io::Error, program: &str, package: &str) -> io::Error {
     match error.kind() {

@@ -187,7 +187,11 @@ fn account(loaded: &Loaded, account: &Account) -> Account {
 }
 
 /// A secret that is needed before anything begins, so only of places that can be read at once.
-fn fetch_now(loaded: &Loaded, source: &Source, environment: &Environment) -> anyhow::Result<Secret> {
+pub(crate) fn fetch_now(
+    loaded: &Loaded,
+    source: &Source,
+    environment: &Environment,
+) -> anyhow::Result<Secret> {
     let text = match source {
         Source::Env(name) => environment
             .variable(name)
@@ -196,7 +200,7 @@ fn fetch_now(loaded: &Loaded, source: &Source, environment: &Environment) -> any
             let path = loaded.resolve(path);
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
         }
-        Source::Command(_) => bail!("a proxy is not asked of a command; use env or file"),
+        Source::Command(_) => bail!("this is not asked of a command; use env or file"),
     };
     Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
 }

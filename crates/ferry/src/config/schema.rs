@@ -12,6 +12,7 @@ use ferry_registry::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::content::ContentConfig;
 use super::mirror::MirrorConfig;
 use super::text::{OneOrMore, Parsed, Proxy, Source};
 use crate::credentials::is_helper_name;
@@ -233,6 +234,9 @@ pub(crate) struct Serve {
     /// The directory that holds the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storage: Option<PathBuf>,
+    /// Keep blobs and manifests elsewhere than in files of that directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<ContentConfig>,
     /// The address and port to listen on: 127.0.0.1:5000 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<String>,

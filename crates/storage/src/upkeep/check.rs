@@ -5,11 +5,10 @@ use ferry_oci::{Digest, Name, Tag};
 use ferry_store::{Error, Result, Scope};
 use tokio_util::sync::CancellationToken;
 
-use super::examine::{Depth, Identity, Problem, examine};
+use super::examine::{Depth, Identity, Problem};
 use super::orphans::{Search, confirm};
 use super::step;
 use crate::catalog::{self, Key};
-use crate::files::{blocking, blocking_io};
 use crate::leases::Claim;
 use crate::storage::{BATCH, Inner, Storage};
 
@@ -169,9 +168,7 @@ impl Check<'_> {
     async fn content(&mut self, digest: Digest, size: u64) -> Result<()> {
         // A file that is replaced under our eyes is looked at again.
         loop {
-            let (inner, stop, depth) = (Arc::clone(self.inner), self.stop.clone(), self.options.depth);
-            let seen =
-                blocking("check", move || Ok(examine(&inner.content, (&digest, size), depth, &stop))).await?;
+            let seen = self.inner.examine((digest, size), self.options.depth, self.stop).await?;
             let Some((problem, identity)) = seen else { return Ok(()) };
             let claim = self.inner.wait_for_claim(&digest).await;
             let repositories = self.inner.holders(&digest).await?;
@@ -230,14 +227,12 @@ impl Check<'_> {
     }
 
     async fn count_orphans(&mut self, files: Vec<Digest>) -> Result<()> {
-        let (inner, claims) = (Arc::clone(self.inner), confirm(self.inner, files).await?);
-        let sizes = blocking_io("check", "storage", move || {
-            let size = |claim: &Claim| std::fs::metadata(inner.content.path(claim.digest()));
-            Ok(claims.iter().filter_map(|claim| size(claim).ok()).map(|m| m.len()).collect::<Vec<_>>())
-        })
-        .await?;
-        self.checked.orphans += sizes.len() as u64;
-        self.checked.orphan_bytes += sizes.iter().sum::<u64>();
+        for claim in confirm(self.inner, files).await? {
+            if let Some(length) = self.inner.length(claim.digest()).await? {
+                self.checked.orphans += 1;
+                self.checked.orphan_bytes += length;
+            }
+        }
         Ok(())
     }
 }
@@ -282,19 +277,11 @@ async fn settle(
     if inner.catalog.content(&digest).await.map_err(failed)?.is_none() {
         return Ok(Settled::Unneeded);
     }
-    let content = Arc::clone(&inner);
-    let same = blocking_io("check", digest, move || {
-        let same = Identity::now(&content.content, &digest) == identity;
-        if same && repair {
-            content.content.set_aside(&digest)?;
-        }
-        Ok(same)
-    })
-    .await?;
-    if !same {
+    if inner.identity(&digest).await? != identity {
         return Ok(Settled::Replaced);
     }
     if repair {
+        inner.set_aside(&digest).await?;
         inner.catalog.remove_everywhere(&digest).await.map_err(failed)?;
     }
     Ok(Settled::Damaged)

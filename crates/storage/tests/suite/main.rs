@@ -8,6 +8,7 @@ mod concurrency;
 mod evict;
 mod fixtures;
 mod hints;
+mod peers_s3;
 mod races;
 mod reopen;
 mod staging;
