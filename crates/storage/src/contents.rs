@@ -57,6 +57,14 @@ impl Inner {
         }
     }
 
+    /// The same of what no row may know, so that the bucket is asked.
+    pub(crate) async fn found_length(self: &Arc<Self>, digest: &Digest) -> Result<Option<u64>> {
+        match (self.length(digest).await?, &self.objects) {
+            (None, Some(objects)) => Ok(objects.bucket.find(digest).await?.map(|found| found.size)),
+            (known, _) => Ok(known),
+        }
+    }
+
     /// Part of a content of `size` bytes; `None` if it is missing or not of this size.
     pub(crate) async fn read(
         self: &Arc<Self>,

@@ -3,16 +3,16 @@
 
 mod docker_registry;
 mod engines;
+mod peers_s3;
 mod proxies;
-mod s3;
 
 use std::io;
 use std::process::Child;
 
 pub use docker_registry::{DockerRegistry, PASSWORD, RegistryOptions, TokenAuth, USER, skopeo};
 pub use engines::Engine;
+pub use peers_s3::{BUCKET, KEY, S3Server, SECRET};
 pub use proxies::{Microsocks, Squid};
-pub use s3::{BUCKET, KEY, S3Server, SECRET};
 
 fn missing(error: io::Error, program: &str, package: &str) -> io::Error {
     match error.kind() {

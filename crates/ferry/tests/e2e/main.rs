@@ -30,6 +30,7 @@ mod peers_artifacts;
 mod peers_containerd;
 mod peers_docker;
 mod peers_mirror;
+mod peers_s3;
 mod people;
 mod profiles;
 mod quirks;

@@ -131,6 +131,12 @@ impl Bucket {
         }
     }
 
+    /// Whether the bucket answers at all.
+    pub(crate) async fn answers(&self) -> Result<()> {
+        let asked = self.owner().await;
+        asked.map(drop).map_err(|e| failure("use bucket", self.location(), e))
+    }
+
     /// Part of the object of `digest`, which may not be empty.
     pub(super) async fn get(&self, digest: &Digest, range: Range<u64>) -> object_store::Result<GetResult> {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };

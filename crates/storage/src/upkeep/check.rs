@@ -111,7 +111,8 @@ impl Storage {
     /// Ends after the file or window under way when `stop` is cancelled or the future is dropped.
     ///
     /// # Errors
-    /// Whatever the catalog or the file system says; a file that cannot be read is a finding instead.
+    /// Whatever the catalog or the file system says, or the bucket if it does not answer at the beginning; a file that cannot be
+    /// read is a finding instead.
     pub async fn check(
         &self,
         options: CheckOptions,
@@ -119,6 +120,9 @@ impl Storage {
         observe: &mut (dyn FnMut(CheckEvent<'_>) + Send),
     ) -> Result<Checked> {
         let mut check = Check { inner: &self.inner, options, stop, observe, checked: Checked::default() };
+        if let Some(objects) = &self.inner.objects {
+            objects.bucket.answers().await?;
+        }
         self.inner.prepare(stop).await?;
         check.contents().await?;
         check.manifests().await?;
@@ -176,6 +180,8 @@ impl Check<'_> {
             let repaired =
                 self.options.repair && claim.is_some() && !matches!(problem, Problem::Unreadable(_));
             let inner = Arc::clone(self.inner);
+            // What cannot be read cannot be compared either.
+            let identity = Some(identity).filter(|_| !matches!(problem, Problem::Unreadable(_)));
             match step(async move { settle(inner, (digest, claim), identity, repaired).await }).await? {
                 Settled::Unneeded => return Ok(()),
                 Settled::Replaced => {}
@@ -228,7 +234,7 @@ impl Check<'_> {
 
     async fn count_orphans(&mut self, files: Vec<Digest>) -> Result<()> {
         for claim in confirm(self.inner, files).await? {
-            if let Some(length) = self.inner.length(claim.digest()).await? {
+            if let Some(length) = self.inner.found_length(claim.digest()).await? {
                 self.checked.orphans += 1;
                 self.checked.orphan_bytes += length;
             }
@@ -271,13 +277,15 @@ enum Settled {
 async fn settle(
     inner: Arc<Inner>,
     (digest, _claim): (Digest, Option<Claim>),
-    identity: Identity,
+    identity: Option<Identity>,
     repair: bool,
 ) -> Result<Settled> {
     if inner.catalog.content(&digest).await.map_err(failed)?.is_none() {
         return Ok(Settled::Unneeded);
     }
-    if inner.identity(&digest).await? != identity {
+    if let Some(identity) = identity
+        && inner.identity(&digest).await? != identity
+    {
         return Ok(Settled::Replaced);
     }
     if repair {
