@@ -1,6 +1,7 @@
 //! `ferry.yaml`: one configuration for all verbs, read whole and checked whole before anything is opened or bound.
 
 mod access;
+mod content;
 mod limits;
 mod mirror;
 mod operation;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 pub(crate) use access::{AccessConfig, AccessRule, Grants, Login, Otherwise};
+pub(crate) use content::{S3Config, StyleConfig};
 pub(crate) use limits::{LimitsConfig, QuotaConfig, Rate};
 pub(crate) use mirror::{Blobs, DefaultUpstream, FreshnessConfig, Listed, MirrorConfig, Switch};
 pub(crate) use operation::{AdminConfig, LogFormat};

@@ -18,12 +18,13 @@ use crate::settings::{self, Serve};
 
 /// What stays while the rest is put together anew.
 pub(crate) struct Lasting {
-    pub(crate) storage: Arc<Storage>,
-    /// Where the storage is.
-    pub(crate) directory: PathBuf,
+    /// As it is shown to clients, who can follow links.
+    storage: Arc<Storage>,
+    /// Where it is.
+    directory: PathBuf,
     pub(crate) operated: Arc<Operated>,
     /// What HTTPS has to have answered first.
-    pub(crate) before: Option<Before>,
+    before: Option<Before>,
     limiting: tokio::sync::Mutex<Limiting>,
     /// Ends the samples of the page that is shown.
     sampled: Mutex<CancellationToken>,
@@ -39,11 +40,12 @@ struct Opened {
 
 impl Lasting {
     pub(crate) fn new(
-        (storage, directory): (Arc<Storage>, PathBuf),
+        (storage, directory): (&Storage, PathBuf),
         operated: Arc<Operated>,
         before: Option<Before>,
     ) -> Self {
         let (limiting, sampled) = Default::default();
+        let storage = storage.with_links();
         Self { storage, directory, operated, before, limiting, sampled }
     }
 

@@ -139,7 +139,9 @@ fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit>
             Verb::Logout(LogoutArguments { registry, authfile }) => {
                 credentials::log_out(&settings::registry(&registry)?, authfile, &environment).await
             }
-            Verb::Storage(typed) => upkeep::upkeep(settings::Upkeep::new(typed, &loaded)?, stop).await,
+            Verb::Storage(typed) => {
+                upkeep::upkeep(settings::Upkeep::new(typed, &loaded, &environment)?, stop).await
+            }
             Verb::User(typed) => user::change(&settings::User::new(typed, &loaded)?),
             Verb::Config(verb) => {
                 settings::Serve::check(&loaded, &environment)?;

@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     let operated = Arc::new(Operated::new(kept, reload, stop.clone()));
     operated.set_log(log);
     let reached = (registries, written.environment.clone());
-    let lasting = Lasting::new((Arc::clone(&storage), directory), Arc::clone(&operated), before);
+    let lasting = Lasting::new((&storage, directory), Arc::clone(&operated), before);
     let front = lasting.begin(&settings, reached).await?;
     let closed = CancellationToken::new();
     let admin = admin(settings.operation.admin.as_ref(), &operated, &closed).await?;
@@ -73,6 +73,7 @@ pub(crate) async fn serve(
     }
     // It has been stopped as well, and ends after the piece under way.
     let _ = upkeep.await;
+    storage.close().await;
     // What is still to be written of the access log is waited for.
     let log = operated.set_log(None);
     let _ = tokio::task::spawn_blocking(move || drop(log)).await;

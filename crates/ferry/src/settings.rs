@@ -4,6 +4,7 @@ mod access;
 mod aim;
 mod archives;
 mod clients;
+mod content;
 mod copy;
 mod https;
 mod limits;

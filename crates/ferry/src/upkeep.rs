@@ -22,11 +22,13 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 pub(crate) async fn upkeep(settings: Upkeep, stop: CancellationToken) -> anyhow::Result<Exit> {
     let Upkeep { storage, options, output, task } = settings;
     let storage = Storage::open_with(&storage, options).await?;
-    match task {
+    let done = match task {
         Task::Check(options) => check(&storage, options, output, &stop).await,
         Task::Collect(options) => collect(&storage, &options, output, &stop).await,
         Task::Count => count(&storage, output).await,
-    }
+    };
+    storage.close().await;
+    done
 }
 
 async fn check(
@@ -154,6 +156,7 @@ async fn count(storage: &Storage, output: Output) -> anyhow::Result<Exit> {
     let counted = storage.statistics().await?;
     let Statistics { repositories, tags, manifests, links, bytes_linked, .. } = counted;
     let Statistics { blobs, bytes, bytes_unneeded, uploads, upload_bytes, oldest_use, .. } = counted;
+    let Statistics { pending, pending_bytes, .. } = counted;
     let oldest = oldest_use.map(|time| humantime::format_rfc3339_seconds(time).to_string());
     match output {
         Output::Text => {
@@ -164,6 +167,9 @@ async fn count(storage: &Storage, output: Output) -> anyhow::Result<Exit> {
                 size(bytes_unneeded),
                 size(upload_bytes)
             );
+            if pending > 0 {
+                say!("{pending} files of {} are still to be brought to the bucket", size(pending_bytes));
+            }
             if let Some(oldest) = oldest {
                 say!("longest unused since {oldest}");
             }
@@ -172,7 +178,8 @@ async fn count(storage: &Storage, output: Output) -> anyhow::Result<Exit> {
             "{:#}",
             json!({"repositories": repositories, "tags": tags, "manifests": manifests, "blobs": links,
                 "blobBytes": bytes_linked, "files": blobs, "bytes": bytes, "unneededBytes": bytes_unneeded,
-                "uploads": uploads, "uploadBytes": upload_bytes, "oldestUse": oldest})
+                "uploads": uploads, "uploadBytes": upload_bytes, "pending": pending,
+                "pendingBytes": pending_bytes, "oldestUse": oldest})
         ),
     }
     Ok(Exit::Done)

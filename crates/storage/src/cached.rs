@@ -93,11 +93,15 @@ impl CachedRepository for FileRepository {
         // From before the file is in place until the catalog names it.
         let _lease = self.inner.lease(digest).await;
         let (inner, wanted) = (Arc::clone(&self.inner), *digest);
-        let path = blocking_io(OPERATION, digest, move || inner.content.prepare(&wanted)).await?;
+        let path = blocking_io(OPERATION, digest, move || {
+            inner.content.check_pending()?;
+            inner.content.prepare(&wanted)
+        })
+        .await?;
         if partial.move_to(&path).await? {
             let (inner, wanted) = (Arc::clone(&self.inner), *digest);
             blocking_io(OPERATION, digest, move || inner.content.settle(&wanted)).await?;
-        } else if self.lacking(OPERATION, vec![(*digest, partial.size())]).await?.is_some() {
+        } else if self.inner.lacking(OPERATION, vec![(*digest, partial.size())]).await?.is_some() {
             // It was adopted before, and has been evicted since.
             return Err(Error::new(Kind::Unavailable, OPERATION, digest, "it is not here any more"));
         }
@@ -107,8 +111,7 @@ impl CachedRepository for FileRepository {
 
     /// A file counts although no row names it, as a kill between the two leaves it: it was verified before it got its name.
     async fn held(&self, digest: &Digest) -> Result<Option<u64>> {
-        let (inner, wanted) = (Arc::clone(&self.inner), *digest);
-        blocking_io("look for content", digest, move || inner.content.length(&wanted)).await
+        self.inner.length(digest).await
     }
 
     async fn link(&self, digest: &Digest, size: u64) -> Result<bool> {

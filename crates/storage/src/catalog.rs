@@ -15,6 +15,7 @@ mod images;
 mod key;
 mod listings;
 mod needs;
+mod objects;
 mod pins;
 mod read;
 mod totals;
@@ -24,6 +25,7 @@ pub(crate) use collect::{Place, Window};
 pub(crate) use evict::Candidate;
 pub(crate) use key::Key;
 pub(crate) use needs::{Unlisted, named};
+pub(crate) use objects::BucketRow;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -107,7 +109,8 @@ fn migrations() -> Migrator {
         simple(2, "upkeep", include_str!("../migrations/0002_upkeep.sql")),
         simple(3, "cached tags", include_str!("../migrations/0003_cached_tags.sql")),
         simple(4, "listings", include_str!("../migrations/0004_listings.sql")),
-        simple(5, "pins", include_str!("../migrations/0005_pins.sql")),
+        simple(5, "objects", include_str!("../migrations/0005_objects.sql")),
+        simple(6, "pins", include_str!("../migrations/0006_pins.sql")),
     ])
 }
 

@@ -2,12 +2,13 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use ferry_oci::{Algorithm, Digest};
 
 use crate::files::{remove_if_there, sync_directory};
+use crate::objects::Pending;
 use crate::room::Room;
 
 /// Bytes in files named by their digest: `<algorithm>/<first two characters>/<all characters>`.
@@ -20,6 +21,8 @@ pub(crate) struct Content {
     /// Directories whose own entry is durable. Held while one is made, so that nobody relies on it earlier.
     durable: Mutex<HashSet<PathBuf>>,
     room: Room,
+    /// What is to go on to a bucket, if there is one.
+    pending: Option<Arc<Pending>>,
 }
 
 impl Content {
@@ -29,7 +32,31 @@ impl Content {
         }
         sync_directory(&root)?;
         let room = Room::of(root.clone());
-        Ok(Self { root, damaged, durable: Mutex::default(), room })
+        Ok(Self { root, damaged, durable: Mutex::default(), room, pending: None })
+    }
+
+    /// The same as what waits for a bucket: `limit` bytes at most, or half of what is free and of what waits already.
+    pub(crate) fn awaiting_bucket(mut self, limit: Option<u64>) -> io::Result<Self> {
+        let mut files = Vec::new();
+        for (algorithm, directory) in self.directories()? {
+            for digest in self.list(algorithm, &directory)? {
+                files.extend(self.length(&digest)?.map(|length| (digest, length)));
+            }
+        }
+        let taken: u64 = files.iter().map(|(_, length)| length).sum();
+        let limit = match limit {
+            Some(limit) => limit,
+            None => self.room.free()?.saturating_add(taken) / 2,
+        };
+        let pending = Arc::new(Pending::new(files, limit));
+        self.room = self.room.with(Arc::clone(&pending));
+        self.pending = Some(pending);
+        Ok(self)
+    }
+
+    /// What is to go on to a bucket, if there is one.
+    pub(crate) fn pending(&self) -> Option<&Arc<Pending>> {
+        self.pending.as_ref()
     }
 
     /// The room that content may take.
@@ -47,8 +74,25 @@ impl Content {
 
     /// The file of `digest`; `None` if it is missing or not of this size, which is what a damaged disk leaves.
     pub(crate) fn open_file(&self, digest: &Digest, size: u64) -> io::Result<Option<File>> {
+        let found = self.open_any(digest)?;
+        Ok(found.filter(|(_, length)| *length == size).map(|(file, _)| file))
+    }
+
+    /// [`io::ErrorKind::StorageFull`] if no more may wait for the bucket, even of what is on this disk already.
+    pub(crate) fn check_pending(&self) -> io::Result<()> {
+        match &self.pending {
+            Some(pending) if pending.is_full() => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file of `digest` and its size, whatever that should be.
+    pub(crate) fn open_any(&self, digest: &Digest) -> io::Result<Option<(File, u64)>> {
         match File::open(self.path(digest)) {
-            Ok(file) => Ok((file.metadata()?.len() == size).then_some(file)),
+            Ok(file) => {
+                let length = file.metadata()?.len();
+                Ok(Some((file, length)))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
@@ -83,7 +127,14 @@ impl Content {
 
     /// Makes the place of `digest` durable.
     pub(crate) fn settle(&self, digest: &Digest) -> io::Result<()> {
-        sync_directory(&self.directory(digest))
+        sync_directory(&self.directory(digest))?;
+        // It may have gone on to the bucket by now, from an earlier time that it was placed.
+        if let Some(pending) = &self.pending
+            && let Some(length) = self.length(digest)?
+        {
+            pending.add(digest, length);
+        }
+        Ok(())
     }
 
     /// Writes bytes that are known to be those of `digest`, by way of the file `temporary`.
@@ -98,6 +149,9 @@ impl Content {
 
     /// Removes the file of `digest` and returns how many bytes it had; `None` if it is gone already.
     pub(crate) fn remove(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        if let Some(pending) = &self.pending {
+            pending.remove(digest);
+        }
         let path = self.path(digest);
         match fs::metadata(&path).and_then(|found| fs::remove_file(&path).map(|()| found.len())) {
             Ok(length) => Ok(Some(length)),
@@ -108,6 +162,9 @@ impl Content {
 
     /// Moves the file of `digest` to the damaged ones, beside those that are there; it may be gone already.
     pub(crate) fn set_aside(&self, digest: &Digest) -> io::Result<()> {
+        if let Some(pending) = &self.pending {
+            pending.remove(digest);
+        }
         fs::create_dir_all(&self.damaged)?;
         let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
         let mut target = self.damaged.join(&name);

@@ -6,6 +6,9 @@
 //! any point leaves either all of a blob, manifest or tag, or nothing of it, and nothing needs repair at start.
 //! Conversely a row whose file is gone or cut short shows nothing: the content is simply pushed again.
 //!
+//! Content can be kept in a bucket instead ([`S3Options`]). It is placed in files all the same, and goes on from there to the
+//! bucket in its own time; what is written above holds at every moment.
+//!
 //! Upkeep ([`Storage::upkeep`] and what it is made of) removes what nothing needs, while everything else goes on; what is
 //! about to be relied on is leased, what is about to go is claimed, and never both at once.
 //!
@@ -15,11 +18,13 @@
 mod cached;
 mod catalog;
 mod content;
+mod contents;
 mod files;
 mod hints;
 mod images;
 mod leases;
 mod lock;
+mod objects;
 mod options;
 mod partial;
 mod partial_map;
@@ -33,6 +38,7 @@ mod uses;
 
 pub use hints::FileHints;
 pub use images::{Dropped, Image, ImagePlace};
+pub use objects::{LinkOptions, S3Options, Style};
 pub use options::StorageOptions;
 pub use staging::{FileStaging, StagingOptions};
 pub use storage::Storage;

@@ -2,6 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::objects::S3Options;
+
 /// How [`crate::Storage`] works. All ages are measured with `now`.
 #[derive(Clone)]
 pub struct StorageOptions {
@@ -26,6 +28,8 @@ pub struct StorageOptions {
     /// How often the last use of a content is written down while it is in use; one hour by default. In between it is
     /// known from memory, so it is exact unless the process is killed, and then at most this much too early.
     pub use_resolution: Duration,
+    /// The bucket that content is kept in; by default it is kept in files.
+    pub bucket: Option<S3Options>,
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -42,6 +46,7 @@ impl Default for StorageOptions {
             grace: 24 * HOUR,
             in_use: HOUR,
             use_resolution: HOUR,
+            bucket: None,
         }
     }
 }
@@ -57,6 +62,7 @@ impl fmt::Debug for StorageOptions {
             .field("grace", &self.grace)
             .field("in_use", &self.in_use)
             .field("use_resolution", &self.use_resolution)
+            .field("bucket", &self.bucket)
             .finish_non_exhaustive()
     }
 }

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ferry_oci::{Algorithm, Descriptor, Digest, Manifest, Name, Reference, Tag};
 use ferry_store::{
-    Begun, Blob, BlobBody, ByteRange, Cursor, Error, Expect, FileSlice, Kind, Mount, Page, PageRequest,
-    Removed, Repository, RepositoryMut, Resolved, Result, Stored, TagEntry, Upload, UploadToken,
+    Begun, Blob, ByteRange, Cursor, Error, Expect, Kind, Mount, Page, PageRequest, Removed, Repository,
+    RepositoryMut, Resolved, Result, Stored, TagEntry, Upload, UploadToken,
 };
 
 use crate::catalog::{self, Key};
@@ -43,11 +43,13 @@ pub(crate) fn page<T>(mut items: Vec<T>, request: &PageRequest, key: impl Fn(&T)
 pub(crate) struct FileRepository {
     pub(crate) inner: Arc<Inner>,
     pub(crate) key: Key,
+    /// Whether blobs may be links.
+    links: bool,
 }
 
 impl FileRepository {
-    pub(crate) fn new(inner: Arc<Inner>, key: Key) -> Self {
-        Self { inner, key }
+    pub(crate) fn new(inner: Arc<Inner>, key: Key, links: bool) -> Self {
+        Self { inner, key, links }
     }
 
     /// A manifest that the catalog names and whose file is whole, and what keeps it from being removed.
@@ -65,7 +67,8 @@ impl FileRepository {
             }
             digest = descriptor.digest;
         };
-        let whole = self.lacking(operation, vec![(descriptor.digest, descriptor.size)]).await?.is_none();
+        let whole =
+            self.inner.lacking(operation, vec![(descriptor.digest, descriptor.size)]).await?.is_none();
         self.inner.note_use(&descriptor.digest);
         if whole { Ok((descriptor, lease)) } else { Err(Error::not_found(operation, reference)) }
     }
@@ -76,24 +79,6 @@ impl FileRepository {
         row.ok_or_else(|| Error::not_found(operation, reference))
     }
 
-    /// The first of `files` that is missing or not of its size.
-    pub(crate) async fn lacking(
-        &self,
-        operation: &'static str,
-        files: Vec<(Digest, u64)>,
-    ) -> Result<Option<Digest>> {
-        let inner = Arc::clone(&self.inner);
-        blocking_io(operation, self.key.name(), move || {
-            for (digest, size) in files {
-                if !inner.content.holds(&digest, size)? {
-                    return Ok(Some(digest));
-                }
-            }
-            Ok(None)
-        })
-        .await
-    }
-
     /// The size of a blob, if `key` links it and its file is whole.
     async fn blob_of(&self, key: &Key, digest: &Digest) -> Result<Option<u64>> {
         let size = self.inner.catalog.blob(key, digest).await;
@@ -102,7 +87,7 @@ impl FileRepository {
 
     async fn whole(&self, digest: &Digest, size: Option<u64>) -> Result<Option<u64>> {
         let Some(size) = size else { return Ok(None) };
-        let lacking = self.lacking("stat blob", vec![(*digest, size)]).await?;
+        let lacking = self.inner.lacking("stat blob", vec![(*digest, size)]).await?;
         Ok(lacking.is_none().then_some(size))
     }
 
@@ -154,15 +139,10 @@ impl Repository for FileRepository {
 
     async fn manifest(&self, reference: &Reference) -> Result<Manifest> {
         let (found, _lease) = self.find("read manifest", reference).await?;
-        let (inner, digest, size) = (Arc::clone(&self.inner), found.digest, found.size);
-        let bytes = blocking_io("read manifest", digest, move || {
-            let file = inner.content.open_file(&digest, size)?.ok_or(std::io::ErrorKind::NotFound)?;
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut &file, &mut bytes)?;
-            Ok(bytes)
-        })
-        .await?;
-        let manifest = Manifest::parse_as(digest.algorithm(), Some(&found.media_type), Bytes::from(bytes));
+        let digest = found.digest;
+        let bytes = self.inner.read_all(&digest, found.size).await?;
+        let bytes = bytes.ok_or_else(|| Error::not_found("read manifest", reference))?;
+        let manifest = Manifest::parse_as(digest.algorithm(), Some(&found.media_type), bytes);
         match manifest {
             Ok(manifest) if manifest.digest() == digest => Ok(manifest),
             _ => {
@@ -187,14 +167,13 @@ impl Repository for FileRepository {
         let size = size.map_err(|e| catalog::error("read blob", digest, e))?;
         let size = size.ok_or_else(|| Error::not_found("read blob", digest))?;
         self.inner.note_use(digest);
-        let (inner, wanted) = (Arc::clone(&self.inner), *digest);
-        let file = blocking_io("read blob", digest, move || inner.content.open_file(&wanted, size)).await?;
-        let file = file.ok_or_else(|| Error::not_found("read blob", digest))?;
-        let range = range.within(size).ok_or_else(|| {
-            let detail = format!("byte {} is beyond the end at {size}", range.start);
-            Error::new(Kind::Invalid, "read blob", digest, detail)
-        })?;
-        let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
+        if self.links
+            && let Some(link) = self.inner.link(digest, size).await?
+        {
+            return Ok(link);
+        }
+        let found = self.inner.read(digest, size, range).await?;
+        let (range, body) = found.ok_or_else(|| Error::not_found("read blob", digest))?;
         Ok(Blob { size, range, skipped: 0, body })
     }
 
@@ -252,7 +231,7 @@ impl RepositoryMut for FileRepository {
         // What is refused now costs no writing. The transaction below asks the catalog again, for it decides.
         let needed = self.inner.catalog.needed(&self.key, manifest).await.map_err(failed)?;
         let needed = needed.map_err(|missing| incomplete(manifest, &missing))?;
-        if let Some(missing) = self.lacking("push manifest", needed).await? {
+        if let Some(missing) = self.inner.lacking("push manifest", needed).await? {
             return Err(incomplete(manifest, &missing));
         }
         let _lease = self.put_bytes(digest, manifest.bytes().clone()).await?;

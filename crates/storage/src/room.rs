@@ -1,5 +1,8 @@
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::objects::Pending;
 
 /// The most that is kept free.
 const MOST: u64 = 64 << 20;
@@ -10,25 +13,37 @@ const PART: u64 = 16;
 /// Room on the disk that content does not take: the catalog needs some even to remove what is in the way, so a disk that
 /// is full to the last byte could not be emptied.
 #[derive(Debug, Clone)]
-pub(crate) struct Room(PathBuf);
+pub(crate) struct Room {
+    path: PathBuf,
+    /// What waits for a bucket, and may take only so much.
+    pending: Option<Arc<Pending>>,
+}
 
 impl Room {
     /// The room on the disk that holds `path`.
     pub(crate) fn of(path: PathBuf) -> Self {
-        Self(path)
+        Self { path, pending: None }
     }
 
-    /// [`io::ErrorKind::StorageFull`] if only what is kept free is left. Blocks.
-    pub(crate) fn check(&self) -> io::Result<()> {
-        let numbers = rustix::fs::statvfs(&self.0)?;
-        let kept = (numbers.f_blocks.saturating_mul(numbers.f_frsize) / PART).min(MOST);
-        let free = free(&numbers);
-        if free < kept { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    /// The same, also limited by what waits for a bucket.
+    pub(crate) fn with(self, pending: Arc<Pending>) -> Self {
+        Self { pending: Some(pending), ..self }
     }
 
     /// Bytes that are free on the disk, with what is kept free. Blocks.
     pub(crate) fn free(&self) -> io::Result<u64> {
-        Ok(free(&rustix::fs::statvfs(&self.0)?))
+        Ok(free(&rustix::fs::statvfs(&self.path)?))
+    }
+
+    /// [`io::ErrorKind::StorageFull`] if only what is kept free is left. Blocks.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.pending.as_ref().is_some_and(|pending| pending.is_full()) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "too much waits for the bucket"));
+        }
+        let numbers = rustix::fs::statvfs(&self.path)?;
+        let kept = (numbers.f_blocks.saturating_mul(numbers.f_frsize) / PART).min(MOST);
+        let free = free(&numbers);
+        if free < kept { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::content::Content;
 use crate::files::{blocking, blocking_io, sync_directory};
 use crate::leases::{Lease, Leases};
 use crate::lock::DirectoryLock;
+use crate::objects::{self, Objects, S3Options, Uploader};
 use crate::options::{Clock, StorageOptions, to_seconds};
 use crate::repository::{FileRepository, limit, page, start};
 use crate::upkeep::Evictions;
@@ -28,7 +29,7 @@ pub(crate) const BATCH: usize = 100;
 /// ```text
 /// DIR/lock             held while the storage is open; names the process
 /// DIR/catalog.sqlite   what is visible where
-/// DIR/blobs/           blobs and manifests by digest: sha256/ab/abcd…
+/// DIR/blobs/           blobs and manifests by digest: sha256/ab/abcd…; with a bucket, what is still to go there
 /// DIR/uploads/         what is still being pushed
 /// DIR/staging/         blobs that are on their way from an upstream
 /// DIR/damaged/         what a check with repair took out of blobs/
@@ -37,12 +38,18 @@ pub(crate) const BATCH: usize = 100;
 /// default 1,000 items a page and never more than 10,000.
 pub struct Storage {
     pub(crate) inner: Arc<Inner>,
+    /// Whether blobs may be links.
+    links: bool,
+    uploader: Option<Arc<Uploader>>,
 }
 
 /// What repositories and uploads share.
 pub(crate) struct Inner {
+    /// What is in files.
     pub(crate) content: Content,
-    pub(crate) catalog: Catalog,
+    /// What is in a bucket, if there is one. Where both are asked, see `contents`.
+    pub(crate) objects: Option<Arc<Objects>>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) sessions: Sessions,
     pub(crate) leases: Arc<Leases>,
     pub(crate) uses: Uses,
@@ -101,14 +108,18 @@ impl Storage {
     /// no content. Otherwise this takes as long however much there is: no table but that of the uploads is read.
     ///
     /// # Errors
-    /// [`ferry_store::Kind::Unavailable`] if another `Storage`, in this process or another, has it open;
-    /// [`ferry_store::Kind::Invalid`] if a newer ferry wrote the catalog or it is no catalog at all; whatever the file
-    /// system says.
+    /// [`ferry_store::Kind::Unavailable`] if another `Storage`, in this process or another, has it open, or somebody uses the
+    /// bucket; [`ferry_store::Kind::Invalid`] if a newer ferry wrote the catalog, it is no catalog at all, or the bucket is not
+    /// that of this catalog; [`ferry_store::Kind::Denied`] if the bucket is not there or its keys are refused; whatever
+    /// the file system says. A bucket that does not answer is no error: what is in it cannot be read until it does, and what
+    /// is placed waits.
     pub async fn open_with(directory: &Path, options: StorageOptions) -> Result<Arc<Self>> {
         let clock = Clock::of(&options);
         let root = directory.to_owned();
-        let (lock, content) = blocking("open storage", move || prepare(&root)).await?;
-        let catalog = Catalog::open(&directory.join("catalog.sqlite"), clock.clone()).await?;
+        let pending = options.bucket.as_ref().map(|bucket| bucket.pending_limit);
+        let (lock, content) = blocking("open storage", move || prepare(&root, pending)).await?;
+        let catalog = Arc::new(Catalog::open(&directory.join("catalog.sqlite"), clock.clone()).await?);
+        let objects = open_bucket(options.bucket.as_ref(), &catalog, &clock).await?;
         let uploads = directory.join("uploads");
         let failed = |e| catalog::error("open storage", directory.display(), e);
         let known: HashSet<String> = catalog.uploads().await.map_err(failed)?.into_iter().collect();
@@ -121,6 +132,7 @@ impl Storage {
         }
         let inner = Inner {
             content,
+            objects,
             catalog,
             sessions: Sessions::new(uploads),
             leases: Arc::default(),
@@ -131,23 +143,65 @@ impl Storage {
             staging: directory.join("staging"),
             _lock: lock,
         };
-        Ok(Arc::new(Self { inner: Arc::new(inner) }))
+        let inner = Arc::new(inner);
+        let retry_after = inner.options.bucket.as_ref().map(|bucket| bucket.retry_after).unwrap_or_default();
+        let start = |objects| Arc::new(Uploader::start(&inner, objects, retry_after));
+        let uploader = inner.objects.as_ref().map(start);
+        Ok(Arc::new(Self { inner, links: false, uploader }))
+    }
+
+    /// The same storage for whoever can follow links: its blobs are [`ferry_store::BlobBody::Link`]s where
+    /// [`S3Options::links`] wants that and they are in the bucket.
+    pub fn with_links(&self) -> Arc<Self> {
+        let uploader = self.uploader.as_ref().map(Arc::clone);
+        Arc::new(Self { inner: Arc::clone(&self.inner), links: true, uploader })
+    }
+
+    /// Ends what is going on towards the bucket, and says that it is not in use any more; what is still to be brought there
+    /// is found again. Without it, the bucket looks used for a minute. Content can be read on.
+    pub async fn close(&self) {
+        if let Some(uploader) = &self.uploader {
+            uploader.close().await;
+        }
     }
 
     pub(crate) fn at(&self, scope: &Scope, name: &Name) -> Arc<FileRepository> {
-        Arc::new(FileRepository::new(Arc::clone(&self.inner), Key::new(scope, name)))
+        Arc::new(FileRepository::new(Arc::clone(&self.inner), Key::new(scope, name), self.links))
     }
 }
 
 /// Makes and locks the directory. Blocks.
-fn prepare(root: &Path) -> Result<(DirectoryLock, Content)> {
+fn prepare(root: &Path, pending: Option<Option<u64>>) -> Result<(DirectoryLock, Content)> {
     let failed = |e| Error::io("open storage", root.display(), e);
     fs::create_dir_all(root).map_err(failed)?;
     let lock = DirectoryLock::take(root)?;
     fs::create_dir_all(root.join("uploads")).map_err(failed)?;
-    let content = Content::open(root.join("blobs"), root.join("damaged")).map_err(failed)?;
+    let mut content = Content::open(root.join("blobs"), root.join("damaged")).map_err(failed)?;
+    if let Some(limit) = pending {
+        content = content.awaiting_bucket(limit).map_err(failed)?;
+    }
     sync_directory(root).map_err(failed)?;
     Ok((lock, content))
+}
+
+/// Takes the bucket; one that does not answer is taken later.
+async fn open_bucket(
+    options: Option<&S3Options>,
+    catalog: &Arc<Catalog>,
+    clock: &Clock,
+) -> Result<Option<Arc<Objects>>> {
+    let Some(options) = options else {
+        objects::refuse_without(catalog).await?;
+        return Ok(None);
+    };
+    let objects = Objects::open(options, Arc::clone(catalog), clock.clone()).await?;
+    match objects.take().await {
+        Err(error) if objects.is_silent(&error) => {
+            tracing::warn!(%error, "the bucket does not answer; what is in it cannot be read at present");
+        }
+        taken => taken?,
+    }
+    Ok(Some(Arc::new(objects)))
 }
 
 #[async_trait]

@@ -4,6 +4,7 @@
 mod docker_registry;
 mod engines;
 mod pebble;
+mod peers_s3;
 mod proxies;
 
 use std::io;
@@ -12,6 +13,7 @@ use std::process::Child;
 pub use docker_registry::{DockerRegistry, PASSWORD, RegistryOptions, TokenAuth, USER, skopeo};
 pub use engines::Engine;
 pub use pebble::{Pebble, PebbleOptions};
+pub use peers_s3::{BUCKET, KEY, S3Server, SECRET};
 pub use proxies::{Microsocks, Squid};
 
 fn missing(error: io::Error, program: &str, package: &str) -> io::Error {

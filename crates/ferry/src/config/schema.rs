@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::access::AccessConfig;
+use super::content::ContentConfig;
 use super::limits::LimitsConfig;
 use super::mirror::MirrorConfig;
 use super::operation::{AccessLogConfig, AdminConfig, StopConfig};
@@ -238,6 +239,9 @@ pub(crate) struct Serve {
     /// The directory that holds the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storage: Option<PathBuf>,
+    /// Keep blobs and manifests elsewhere than in files of that directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<ContentConfig>,
     /// The addresses and ports to listen on: 127.0.0.1:5000 by default.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) listen: OneOrMore<String>,

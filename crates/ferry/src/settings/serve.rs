@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use ferry_serve::FigureSource;
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
+use super::content::bucket;
 use super::operation::Operation;
 use super::{Access, Https, Mirror, Page, ServeLimits};
 use crate::Environment;
@@ -60,6 +61,7 @@ impl Serve {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let storage = directory(typed.storage, loaded)?;
         let mut options = storage_options(loaded);
+        options.bucket = bucket(loaded, environment)?;
         options.size_limit = typed.size_limit.map(|limit| limit.as_u64()).or(options.size_limit);
         options.evict_hosted |= typed.evict_pushed;
         options.untagged_older_than = typed.untagged_older_than.or(options.untagged_older_than);
@@ -119,6 +121,7 @@ impl Serve {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let mirror = Mirror::new(loaded, false)?;
         Operation::new(loaded, environment)?;
+        bucket(loaded, environment)?;
         let allowed = allowed(configured.open, mirror.as_ref(), Access::new(loaded)?.as_ref());
         let listen = listens(None, loaded, allowed)?;
         let plain = listen.iter().any(|listen| !listen.encrypted);
@@ -168,8 +171,13 @@ pub(crate) enum Task {
 }
 
 impl Upkeep {
-    pub(crate) fn new(typed: StorageVerb, loaded: &Loaded) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        typed: StorageVerb,
+        loaded: &Loaded,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
         let mut options = storage_options(loaded);
+        options.bucket = bucket(loaded, environment)?;
         let (of, task) = match typed {
             StorageVerb::Check(CheckArguments { of, repair, quick }) => {
                 let depth = if quick { Depth::Sizes } else { Depth::Digests };

@@ -45,6 +45,7 @@ mod peers_docker;
 mod peers_hooks;
 mod peers_mirror;
 mod peers_page;
+mod peers_s3;
 mod people;
 mod profiles;
 mod quirks;

@@ -5,11 +5,10 @@ use ferry_oci::{Digest, Name, Tag};
 use ferry_store::{Error, Result, Scope};
 use tokio_util::sync::CancellationToken;
 
-use super::examine::{Depth, Identity, Problem, examine};
+use super::examine::{Depth, Identity, Problem};
 use super::orphans::{Search, confirm};
 use super::step;
 use crate::catalog::{self, Key};
-use crate::files::{blocking, blocking_io};
 use crate::leases::Claim;
 use crate::storage::{BATCH, Inner, Storage};
 
@@ -112,7 +111,8 @@ impl Storage {
     /// Ends after the file or window under way when `stop` is cancelled or the future is dropped.
     ///
     /// # Errors
-    /// Whatever the catalog or the file system says; a file that cannot be read is a finding instead.
+    /// Whatever the catalog or the file system says, or the bucket if it does not answer at the beginning; a file that cannot be
+    /// read is a finding instead.
     pub async fn check(
         &self,
         options: CheckOptions,
@@ -120,6 +120,9 @@ impl Storage {
         observe: &mut (dyn FnMut(CheckEvent<'_>) + Send),
     ) -> Result<Checked> {
         let mut check = Check { inner: &self.inner, options, stop, observe, checked: Checked::default() };
+        if let Some(objects) = &self.inner.objects {
+            objects.bucket.answers().await?;
+        }
         self.inner.prepare(stop).await?;
         check.contents().await?;
         check.manifests().await?;
@@ -169,9 +172,7 @@ impl Check<'_> {
     async fn content(&mut self, digest: Digest, size: u64) -> Result<()> {
         // A file that is replaced under our eyes is looked at again.
         loop {
-            let (inner, stop, depth) = (Arc::clone(self.inner), self.stop.clone(), self.options.depth);
-            let seen =
-                blocking("check", move || Ok(examine(&inner.content, (&digest, size), depth, &stop))).await?;
+            let seen = self.inner.examine((digest, size), self.options.depth, self.stop).await?;
             let Some((problem, identity)) = seen else { return Ok(()) };
             let claim = self.inner.wait_for_claim(&digest).await;
             let repositories = self.inner.holders(&digest).await?;
@@ -179,6 +180,8 @@ impl Check<'_> {
             let repaired =
                 self.options.repair && claim.is_some() && !matches!(problem, Problem::Unreadable(_));
             let inner = Arc::clone(self.inner);
+            // What cannot be read cannot be compared either.
+            let identity = Some(identity).filter(|_| !matches!(problem, Problem::Unreadable(_)));
             match step(async move { settle(inner, (digest, claim), identity, repaired).await }).await? {
                 Settled::Unneeded => return Ok(()),
                 Settled::Replaced => {}
@@ -230,14 +233,12 @@ impl Check<'_> {
     }
 
     async fn count_orphans(&mut self, files: Vec<Digest>) -> Result<()> {
-        let (inner, claims) = (Arc::clone(self.inner), confirm(self.inner, files).await?);
-        let sizes = blocking_io("check", "storage", move || {
-            let size = |claim: &Claim| std::fs::metadata(inner.content.path(claim.digest()));
-            Ok(claims.iter().filter_map(|claim| size(claim).ok()).map(|m| m.len()).collect::<Vec<_>>())
-        })
-        .await?;
-        self.checked.orphans += sizes.len() as u64;
-        self.checked.orphan_bytes += sizes.iter().sum::<u64>();
+        for claim in confirm(self.inner, files).await? {
+            if let Some(length) = self.inner.found_length(claim.digest()).await? {
+                self.checked.orphans += 1;
+                self.checked.orphan_bytes += length;
+            }
+        }
         Ok(())
     }
 }
@@ -276,25 +277,19 @@ enum Settled {
 async fn settle(
     inner: Arc<Inner>,
     (digest, _claim): (Digest, Option<Claim>),
-    identity: Identity,
+    identity: Option<Identity>,
     repair: bool,
 ) -> Result<Settled> {
     if inner.catalog.content(&digest).await.map_err(failed)?.is_none() {
         return Ok(Settled::Unneeded);
     }
-    let content = Arc::clone(&inner);
-    let same = blocking_io("check", digest, move || {
-        let same = Identity::now(&content.content, &digest) == identity;
-        if same && repair {
-            content.content.set_aside(&digest)?;
-        }
-        Ok(same)
-    })
-    .await?;
-    if !same {
+    if let Some(identity) = identity
+        && inner.identity(&digest).await? != identity
+    {
         return Ok(Settled::Replaced);
     }
     if repair {
+        inner.set_aside(&digest).await?;
         inner.catalog.remove_everywhere(&digest).await.map_err(failed)?;
     }
     Ok(Settled::Damaged)

@@ -2,14 +2,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ferry_oci::{Digest, Manifest};
 use ferry_store::{Error, Result};
 use tokio_util::sync::CancellationToken;
 
 use super::{orphans, step};
 use crate::catalog::{self, Key, Place, Unlisted, Window, named};
-use crate::files::{blocking, blocking_io};
 use crate::leases::Claim;
 use crate::storage::{BATCH, Inner, Storage};
 
@@ -94,25 +92,21 @@ impl Inner {
             let unlisted = self.catalog.unlisted(&after, WINDOW / 10).await.map_err(failed)?;
             let Some(last) = unlisted.last() else { break };
             after = last.digest.to_string();
-            let inner = Arc::clone(self);
-            let listed = blocking("read manifests", move || Ok(read_named(&inner, unlisted))).await?;
+            let mut listed = Vec::new();
+            for wanted in unlisted {
+                listed.extend(self.read_named(wanted).await);
+            }
             self.catalog.list(&listed).await.map_err(failed)?;
         }
         self.catalog.obscure().await.map_err(failed)
     }
-}
 
-/// What manifests name, of those that can be read. Blocks.
-fn read_named(inner: &Inner, manifests: Vec<Unlisted>) -> Vec<(Digest, Vec<Digest>)> {
-    let read = |wanted: Unlisted| {
-        let file = inner.content.open_file(&wanted.digest, wanted.size).ok()??;
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut &file, &mut bytes).ok()?;
-        let (algorithm, bytes) = (wanted.digest.algorithm(), Bytes::from(bytes));
-        let manifest = Manifest::parse_as(algorithm, Some(&wanted.media_type), bytes).ok()?;
+    /// What a manifest names, if it can be read.
+    async fn read_named(self: &Arc<Self>, wanted: Unlisted) -> Option<(Digest, Vec<Digest>)> {
+        let bytes = self.read_all(&wanted.digest, wanted.size).await.ok()??;
+        let manifest = Manifest::parse_as(wanted.digest.algorithm(), Some(&wanted.media_type), bytes).ok()?;
         (manifest.digest() == wanted.digest).then(|| (wanted.digest, named(&manifest)))
-    };
-    manifests.into_iter().filter_map(read).collect()
+    }
 }
 
 fn failed(error: sqlx::Error) -> Error {
@@ -203,27 +197,11 @@ pub(crate) async fn sweep(inner: &Arc<Inner>, stop: &CancellationToken) -> Resul
             let gone =
                 inner.catalog.forget_unneeded(claims.iter().map(Claim::digest)).await.map_err(failed)?;
             let claims: Vec<_> = claims.into_iter().filter(|claim| gone.contains(claim.digest())).collect();
-            remove_files(&inner, claims).await
+            inner.remove_contents(claims).await
         })
         .await?;
         files += gone.0;
         bytes += gone.1;
     }
     Ok((files, bytes))
-}
-
-/// Removes files that the catalog does not name. The claims go along to where it is done.
-pub(super) async fn remove_files(inner: &Arc<Inner>, claims: Vec<Claim>) -> Result<(u64, u64)> {
-    let inner = Arc::clone(inner);
-    blocking_io("remove content", "storage", move || {
-        let (mut files, mut bytes) = (0, 0);
-        for claim in claims {
-            if let Some(length) = inner.content.remove(claim.digest())? {
-                files += 1;
-                bytes += length;
-            }
-        }
-        Ok((files, bytes))
-    })
-    .await
 }

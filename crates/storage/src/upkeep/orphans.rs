@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ferry_oci::Digest;
 use ferry_store::{Error, Result};
+use futures_util::stream::{BoxStream, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::collect::remove_files;
 use super::step;
 use crate::catalog;
 use crate::files::blocking_io;
@@ -41,15 +41,15 @@ pub(super) async fn remove(
 }
 
 async fn remove_batch(inner: &Arc<Inner>, orphans: Vec<Digest>, grace: Duration) -> Result<(u64, u64)> {
-    let mut claims = confirm(inner, orphans).await?;
-    let (content, newest) = (Arc::clone(inner), inner.clock.now().checked_sub(grace));
-    let claims = blocking_io("look for orphans", "storage", move || {
-        let old = |at| newest.is_some_and(|newest| at <= newest);
-        claims.retain(|claim| content.content.modified(claim.digest()).is_ok_and(|at| at.is_some_and(old)));
-        Ok(claims)
-    })
-    .await?;
-    remove_files(inner, claims).await
+    let claims = confirm(inner, orphans).await?;
+    let newest = inner.clock.before(grace);
+    let mut old = Vec::new();
+    for claim in claims {
+        if inner.placed(claim.digest()).await?.is_some_and(|at| at <= newest) {
+            old.push(claim);
+        }
+    }
+    inner.remove_contents(old).await
 }
 
 /// Those of the files that the catalog still does not know, and that nobody is bringing to its knowledge.
@@ -64,11 +64,15 @@ pub(super) async fn confirm(inner: &Arc<Inner>, files: Vec<Digest>) -> Result<Ve
     Ok(claims)
 }
 
-/// Goes through the directories and keeps in memory what one of them has.
+/// What a bucket holds, a window at a time.
+type Listed = BoxStream<'static, Vec<Result<(Digest, u64)>>>;
+
+/// Goes through the directories, and keeps in memory what one of them has; and then through the bucket.
 pub(super) struct Search<'a> {
     inner: &'a Arc<Inner>,
     directories: Vec<(ferry_oci::Algorithm, std::path::PathBuf)>,
     files: Vec<Digest>,
+    objects: Option<Listed>,
 }
 
 impl<'a> Search<'a> {
@@ -76,13 +80,19 @@ impl<'a> Search<'a> {
         let content = Arc::clone(inner);
         let directories =
             blocking_io("look for orphans", "storage", move || content.content.directories()).await?;
-        Ok(Self { inner, directories, files: Vec::new() })
+        let objects = inner.objects.as_ref().filter(|objects| objects.is_listed());
+        let objects = objects.map(|objects| objects.bucket.list().chunks(WINDOW).boxed());
+        Ok(Self { inner, directories, files: Vec::new(), objects })
     }
 
     /// Some files that the catalog does not know, which may be none; `None` at the end, or if stopped.
     pub(super) async fn next(&mut self, stop: &CancellationToken) -> Result<Option<Vec<Digest>>> {
         while self.files.is_empty() {
-            let Some((algorithm, directory)) = self.directories.pop() else { return Ok(None) };
+            let Some((algorithm, directory)) = self.directories.pop() else {
+                let Some(objects) = self.next_objects().await? else { return Ok(None) };
+                self.files = objects;
+                break;
+            };
             let inner = Arc::clone(self.inner);
             self.files =
                 blocking_io("look for orphans", "storage", move || inner.content.list(algorithm, &directory))
@@ -95,5 +105,13 @@ impl<'a> Search<'a> {
         let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(Some(files)) };
         let known = self.inner.catalog.contents_between(first, last).await.map_err(failed)?;
         Ok(Some(files.into_iter().filter(|digest| !known.contains(digest)).collect()))
+    }
+
+    async fn next_objects(&mut self) -> Result<Option<Vec<Digest>>> {
+        let Some(objects) = &mut self.objects else { return Ok(None) };
+        let Some(window) = objects.next().await else { return Ok(None) };
+        let mut digests = window.into_iter().map(|found| Ok(found?.0)).collect::<Result<Vec<_>>>()?;
+        digests.sort_unstable();
+        Ok(Some(digests))
     }
 }

@@ -22,7 +22,7 @@ pub struct Statistics {
     pub bytes_linked: u64,
     /// Different contents, blobs and manifests, with those that await collection.
     pub blobs: u64,
-    /// Their bytes: what the content takes on the disk.
+    /// Their bytes: what the content takes on the disk, or in the bucket.
     pub bytes: u64,
     /// Bytes among them that await collection.
     pub bytes_unneeded: u64,
@@ -30,6 +30,10 @@ pub struct Statistics {
     pub uploads: u64,
     /// Their bytes.
     pub upload_bytes: u64,
+    /// Contents that wait for the bucket, if there is one.
+    pub pending: u64,
+    /// Their bytes.
+    pub pending_bytes: u64,
     /// The least recent last use of a manifest; `None` if there is none. Up to
     /// [`crate::StorageOptions::use_resolution`] too early.
     pub oldest_use: Option<SystemTime>,
@@ -62,6 +66,7 @@ impl Storage {
         })
         .await?;
         let (evicted, evicted_bytes) = self.inner.evictions.so_far();
+        let (pending, pending_bytes) = self.inner.content.pending().map_or((0, 0), |pending| pending.sum());
         Ok(Statistics {
             repositories: totals.repositories as u64,
             tags: totals.tags as u64,
@@ -73,6 +78,8 @@ impl Storage {
             bytes_unneeded: unneeded as u64,
             uploads: uploads.len() as u64,
             upload_bytes: uploads.iter().map(|(_, metadata)| metadata.len()).sum(),
+            pending,
+            pending_bytes,
             oldest_use: oldest.map(to_time),
             evicted,
             evicted_bytes,

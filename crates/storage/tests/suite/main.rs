@@ -9,6 +9,7 @@ mod evict;
 mod fixtures;
 mod hints;
 mod images;
+mod peers_s3;
 mod races;
 mod reopen;
 mod staging;
