@@ -28,7 +28,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(6 * 60 * 60);
 /// How long one certificate may take, beside the hooks.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// What [`run`] looks after.
+/// What a [`Manager`] looks after.
 #[derive(Clone)]
 pub struct Options {
     /// Who gives the certificates.
@@ -41,20 +41,6 @@ pub struct Options {
     pub directory: PathBuf,
     /// What time it is.
     pub now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
-}
-
-/// Installs what was kept, gets what is missing, and renews it in time, until `stop`.
-///
-/// # Errors
-/// If the directory cannot be used, or a root is no certificate. What goes wrong with a single certificate is logged, and
-/// tried again after a while.
-pub async fn run(options: Options, site: Arc<dyn Site>, stop: CancellationToken) -> Result<()> {
-    let kept = Kept::open(&options.directory, &options.authority.directory)?;
-    let opener = Opener::new(options.authority.clone(), kept.clone())?;
-    let mut manager = Manager { options, site, kept, opener, account: None, all: Vec::new() };
-    manager.load();
-    let _ = stop.run_until_cancelled(manager.work()).await;
-    Ok(())
 }
 
 /// One certificate.
@@ -90,7 +76,8 @@ impl Entry {
     }
 }
 
-struct Manager {
+/// Looks after certificates.
+pub struct Manager {
     options: Options,
     site: Arc<dyn Site>,
     kept: Kept,
@@ -101,6 +88,24 @@ struct Manager {
 }
 
 impl Manager {
+    /// Installs what was kept; a server that listens only afterwards has it from its first connection on.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, or a root is no certificate.
+    pub fn open(options: Options, site: Arc<dyn Site>) -> Result<Self> {
+        let kept = Kept::open(&options.directory, &options.authority.directory)?;
+        let opener = Opener::new(options.authority.clone(), kept.clone())?;
+        let mut manager = Self { options, site, kept, opener, account: None, all: Vec::new() };
+        manager.load();
+        Ok(manager)
+    }
+
+    /// Gets what is missing, and renews all in time, until `stop`. What goes wrong with a single certificate is logged, and
+    /// tried again after a while.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let _ = stop.run_until_cancelled(self.work()).await;
+    }
+
     fn now(&self) -> SystemTime {
         (self.options.now)()
     }

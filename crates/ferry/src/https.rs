@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ferry_acme::{Options, Pem, Proof, Site, Validity};
+use ferry_acme::{Manager, Options, Pem, Proof, Site, Validity};
 use ferry_serve::{Certificate, CertificateFiles, Certificates, Challenges, Front, Redirect, Tls};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,30 +17,33 @@ const ACME: &str = "acme";
 /// The certificates of a server, and what looks after them.
 pub(crate) struct Https {
     pub(crate) tls: Arc<Tls>,
-    certificates: Arc<Certificates>,
     challenges: Arc<Challenges>,
     files: Arc<CertificateFiles>,
-    acme: Option<Options>,
+    acme: Option<Manager>,
     redirect: bool,
 }
 
 impl Https {
-    /// Reads the certificates that are in files; `storage` keeps what an authority gives.
+    /// Reads the certificates that are in files, and those that an authority gave before, which `storage` keeps.
     ///
     /// # Errors
-    /// If a file has changed since it was checked, and for the worse.
+    /// If a file has changed since it was checked, and for the worse, or if nothing can be kept.
     pub(crate) fn open(settings: settings::Https, storage: &Path) -> ferry_store::Result<Self> {
         let (certificates, challenges) = (Certificates::new(), Challenges::new());
         let tls = Arc::new(Tls::new(Arc::clone(&certificates), Arc::clone(&challenges))?);
         let files = Arc::new(CertificateFiles::open(settings.pairs, Arc::clone(&certificates))?);
-        let acme = settings.acme.map(|acme| Options {
-            authority: acme.authority,
-            way: acme.way,
-            wanted: acme.wanted,
-            directory: storage.join(ACME),
-            now: Arc::new(SystemTime::now),
+        let own = Own { certificates, challenges: Arc::clone(&challenges) };
+        let acme = settings.acme.map(|acme| {
+            let options = Options {
+                authority: acme.authority,
+                way: acme.way,
+                wanted: acme.wanted,
+                directory: storage.join(ACME),
+                now: Arc::new(SystemTime::now),
+            };
+            Manager::open(options, Arc::new(own))
         });
-        Ok(Self { tls, certificates, challenges, files, acme, redirect: settings.redirect })
+        Ok(Self { tls, challenges, files, acme: acme.transpose()?, redirect: settings.redirect })
     }
 
     /// What has to be answered before anything else; `port` is where HTTPS is spoken.
@@ -53,14 +56,8 @@ impl Https {
     pub(crate) fn look_after(self, stop: &CancellationToken) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.files.watch(stop.clone()));
-        if let Some(options) = self.acme {
-            let site = Arc::new(Own { certificates: self.certificates, challenges: self.challenges });
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                if let Err(error) = ferry_acme::run(options, site, stop).await {
-                    tracing::error!(%error, "no certificates are got or renewed");
-                }
-            });
+        if let Some(acme) = self.acme {
+            tasks.spawn(acme.run(stop.clone()));
         }
         tasks
     }
