@@ -136,7 +136,7 @@ async fn clients_are_sent_to_where_the_blobs_are() {
     let named = one(100_000);
     let digest = layer(&named.image);
     let ((origin, origin_host), (upstream, host)) =
-        (registry(&[named.clone()]).await, registry(&[named.clone()]).await);
+        (registry(std::slice::from_ref(&named)).await, registry(std::slice::from_ref(&named)).await);
     let elsewhere = Fault::Redirect { to: format!("http://{origin_host}") };
     upstream.fail(FaultRule::new(elsewhere).method("GET").path("/blobs/").always());
     let ferry = Ferry::new();
