@@ -7,6 +7,7 @@
 
 mod body;
 mod bucket;
+mod connect;
 mod failure;
 mod options;
 mod owner;

@@ -6,28 +6,28 @@ use ferry_oci::Digest;
 use ferry_store::{Error, Kind, Result};
 use futures_util::stream::{BoxStream, StreamExt};
 use http::Method;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::{ClientOptions, HttpClient, HttpConnector};
+use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{
-    BackoffConfig, GetOptions, GetRange, GetResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutOptions, RetryConfig, UpdateVersion,
+    GetOptions, GetRange, GetResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, UpdateVersion,
 };
-use url::{Host, Url};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::connect::{connector, endpoint, invalid, retrying, store};
 use super::failure::{describe, failure};
-use super::options::{LinkOptions, S3Options, Style};
+use super::options::{LinkOptions, S3Options};
 use crate::options::to_seconds;
 
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(5);
-
 /// How long the bucket may be silent on a request that brings no content.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long it may be silent on one that does: a part must get through a thin link before it is answered.
 const SILENCE_ON_UPLOAD: Duration = Duration::from_secs(300);
+
+/// Parts of uploads that are in memory at once, of all files together.
+const PARTS: usize = 8;
 
 /// The name of the object that says whose the bucket is.
 const OWNER: &str = "ferry-owner.json";
@@ -44,6 +44,7 @@ pub(crate) struct Bucket {
     uploads: AmazonS3,
     /// Signs links to where clients find the bucket, for so long.
     links: Option<(AmazonS3, Duration)>,
+    parts: Semaphore,
     name: String,
     prefix: String,
 }
@@ -71,17 +72,6 @@ pub(super) struct Document {
     pub(super) version: UpdateVersion,
 }
 
-/// What became of an attempt to replace a document.
-pub(super) enum Replaced {
-    Yes,
-    /// Somebody else was faster.
-    No,
-}
-
-fn invalid(detail: impl Into<String>) -> Error {
-    Error::new(Kind::Invalid, "set up", "the bucket", detail)
-}
-
 impl Bucket {
     /// Sets up the connections; nothing is asked.
     ///
@@ -96,13 +86,14 @@ impl Bucket {
         let endpoint = endpoint(options, options.endpoint.as_deref())?;
         let link = |link: &LinkOptions| -> Result<_> {
             let at = link.endpoint.as_deref().or(options.endpoint.as_deref());
-            let at = self::endpoint(&S3Options { plain_http: true, ..options.clone() }, at)?;
+            let at = super::connect::endpoint(&S3Options { plain_http: true, ..options.clone() }, at)?;
             Ok((store(options, at, connector(options, SILENCE)?, brief.clone())?, link.expires))
         };
         Ok(Self {
             calls: store(options, endpoint.clone(), connector(options, SILENCE)?, brief.clone())?,
             uploads: store(options, endpoint, connector(options, SILENCE_ON_UPLOAD)?, patient)?,
             links: options.links.as_ref().map(link).transpose()?,
+            parts: Semaphore::new(PARTS),
             name: options.bucket.clone(),
             prefix: options.prefix.trim_matches('/').to_owned(),
         })
@@ -141,6 +132,17 @@ impl Bucket {
     pub(super) async fn get(&self, digest: &Digest, range: Range<u64>) -> object_store::Result<GetResult> {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         self.calls.get_opts(&self.path(digest), options).await
+    }
+
+    /// Waits until there is memory for a part of an upload of `digest`.
+    pub(super) async fn memory(&self, digest: &Digest) -> Result<SemaphorePermit<'_>> {
+        let permit = self.parts.acquire().await;
+        permit.map_err(|e| Error::new(Kind::Unavailable, "upload", digest, e.to_string()))
+    }
+
+    /// Memory for one more part, if there is some.
+    pub(super) fn try_memory(&self) -> Option<SemaphorePermit<'_>> {
+        self.parts.try_acquire().ok()
     }
 
     /// Uploads an object in one request.
@@ -207,22 +209,22 @@ impl Bucket {
     }
 
     /// Replaces the document that says whose the bucket is, if it is still of this version; without one if there is none.
-    /// A store that knows no conditions is asked without: whoever calls looks what is there in the end.
+    /// Whoever calls looks what is there in the end: somebody else may have been faster, an answer may have been lost, and a
+    /// store that knows no conditions is asked without.
     pub(super) async fn replace_owner(
         &self,
         version: Option<UpdateVersion>,
         bytes: Bytes,
-    ) -> object_store::Result<Replaced> {
+    ) -> object_store::Result<()> {
         let mode = version.map_or(PutMode::Create, PutMode::Update);
         let put = self.calls.put_opts(&self.at(OWNER), bytes.clone().into(), PutOptions::from(mode)).await;
         match put {
-            Ok(_) => Ok(Replaced::Yes),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Ok(Replaced::No)
+            Ok(_)
+            | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(())
             }
             Err(e) if is_unknown_condition(&e) => {
-                self.calls.put(&self.at(OWNER), bytes.into()).await?;
-                Ok(Replaced::Yes)
+                self.calls.put(&self.at(OWNER), bytes.into()).await.map(drop)
             }
             Err(e) => Err(e),
         }
@@ -245,139 +247,9 @@ fn digest_of(path: &Path) -> Option<Digest> {
     (start.as_ref() == &digest.hex()[..2]).then_some(digest)
 }
 
-fn retrying(times: usize, at_most: Duration) -> RetryConfig {
-    let backoff = BackoffConfig {
-        init_backoff: Duration::from_millis(100),
-        max_backoff: Duration::from_secs(5),
-        base: 2.0,
-    };
-    RetryConfig { backoff, max_retries: times, retry_timeout: at_most }
-}
-
-/// Where the bucket is, which contains its name as the style has it; `None` at AWS.
-fn endpoint(options: &S3Options, at: Option<&str>) -> Result<Option<Url>> {
-    let Some(text) = at else { return Ok(None) };
-    let mut url = Url::parse(text).map_err(|e| invalid(format!("endpoint {text}: {e}")))?;
-    let host = url.host().ok_or_else(|| invalid(format!("endpoint {text}: it names no host")))?;
-    let loopback = match &host {
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    };
-    match url.scheme() {
-        "https" => {}
-        "http" if loopback || options.plain_http => {}
-        "http" => {
-            let detail = "the access to content would not be encrypted; use https, or set plain_http: true";
-            return Err(invalid(format!("endpoint {text}: {detail}")));
-        }
-        _ => return Err(invalid(format!("endpoint {text}: it must begin with https:// or http://"))),
-    }
-    if options.style == Style::VirtualHosted {
-        let Host::Domain(name) = host else {
-            return Err(invalid(format!("endpoint {text}: an address takes style: path only")));
-        };
-        if !name.starts_with(&format!("{}.", options.bucket)) {
-            let host = format!("{}.{name}", options.bucket);
-            url.set_host(Some(&host)).map_err(|e| invalid(format!("endpoint {text}: {e}")))?;
-        }
-    }
-    Ok(Some(url))
-}
-
-/// Connections of our own: nothing is taken from the environment, and nobody leads us elsewhere.
-#[derive(Debug)]
-struct Connector(reqwest::Client);
-
-impl HttpConnector for Connector {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.0.clone()))
-    }
-}
-
-fn connector(options: &S3Options, silence: Duration) -> Result<Connector> {
-    let failed = |e: reqwest::Error| invalid(format!("the HTTP client: {e}"));
-    let mut roots = Vec::new();
-    for pem in &options.roots {
-        roots.extend(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
-    }
-    let builder = || {
-        reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(silence)
-            .pool_idle_timeout(Duration::from_secs(50))
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-    };
-    let client = builder().tls_certs_merge(roots.clone()).build();
-    // A system without any root certificates does for plain HTTP, and for those that were given.
-    client.or_else(|_| builder().tls_certs_only(roots).build()).map(Connector).map_err(failed)
-}
-
-fn store(
-    options: &S3Options,
-    endpoint: Option<Url>,
-    connector: Connector,
-    retry: RetryConfig,
-) -> Result<AmazonS3> {
-    let mut builder = AmazonS3Builder::new()
-        .with_bucket_name(&options.bucket)
-        .with_region(&options.region)
-        .with_access_key_id(&options.access_key)
-        .with_secret_access_key(&options.secret_key)
-        .with_virtual_hosted_style_request(options.style == Style::VirtualHosted)
-        // Not everybody has the API for many at once.
-        .with_disable_bulk_delete(true)
-        .with_allow_http(true)
-        .with_retry(retry)
-        .with_http_connector(connector);
-    if let Some(token) = &options.session_token {
-        builder = builder.with_token(token);
-    }
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint.as_str().trim_end_matches('/'));
-    }
-    builder.build().map_err(|e| invalid(describe(&e)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(endpoint: &str, style: Style, plain_http: bool) -> std::result::Result<String, String> {
-        let options = S3Options { style, plain_http, ..S3Options::new("images", "key", "secret") };
-        let url = super::endpoint(&options, Some(endpoint));
-        url.map(|url| url.unwrap().to_string()).map_err(|e| e.detail().to_owned())
-    }
-
-    #[test]
-    fn the_bucket_stands_where_the_style_has_it() {
-        let oss = "https://oss-cn-hangzhou.aliyuncs.com";
-        assert_eq!(
-            at(oss, Style::VirtualHosted, false).unwrap(),
-            "https://images.oss-cn-hangzhou.aliyuncs.com/"
-        );
-        let given = "https://images.oss-cn-hangzhou.aliyuncs.com/";
-        assert_eq!(at(given, Style::VirtualHosted, false).unwrap(), given);
-        assert_eq!(at(oss, Style::Path, false).unwrap(), format!("{oss}/"));
-        assert!(
-            at("http://127.0.0.1:9000", Style::VirtualHosted, false).unwrap_err().contains("style: path")
-        );
-    }
-
-    #[test]
-    fn plain_http_is_for_this_machine_or_meant() {
-        for here in ["http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000"] {
-            assert!(at(here, Style::Path, false).is_ok(), "{here}");
-        }
-        assert!(at("http://minio:9000", Style::Path, false).unwrap_err().contains("plain_http"));
-        assert!(at("http://minio:9000", Style::Path, true).is_ok());
-        assert!(
-            at("ftp://minio", Style::Path, true).is_err() && at("minio:9000", Style::Path, true).is_err()
-        );
-    }
 
     #[test]
     fn only_names_of_ours_are_content() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ferry_store::{Error, Kind, Result};
 use serde_json::{Value, json};
 
-use super::bucket::{Bucket, Document, Replaced};
+use super::bucket::{Bucket, Document};
 use super::failure::failure;
 use crate::catalog::{self, BucketRow, Catalog};
 use crate::options::{Clock, to_seconds};
@@ -221,10 +221,7 @@ impl Owner {
         };
         let version = document.map(|document| document.version);
         let replaced = self.bucket.replace_owner(version, claim.write().into()).await;
-        match replaced.map_err(|e| self.failed(e))? {
-            // That it was not replaced may be because it was, and the answer was lost; it is looked at again.
-            Replaced::Yes | Replaced::No => Ok(()),
-        }
+        replaced.map_err(|e| self.failed(e))
     }
 
     /// Says that the bucket is not in use any more, if it is ours. It stays ours.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ferry_oci::{Digest, Hasher};
 use ferry_store::{Error, Kind, Result};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use object_store::MultipartUpload;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +20,6 @@ use crate::storage::Inner;
 
 /// Files that are uploaded at once.
 const FILES: usize = 4;
-
-/// Parts of one file that are on their way at once.
-const PARTS: usize = 4;
 
 /// The size of a part, unless there would be more of them than a store takes. What is smaller goes in one request.
 const PART: u64 = 8 << 20;
@@ -99,27 +97,27 @@ async fn upload_all(inner: Weak<Inner>, retry_after: Duration) {
             && let Some(digest) = pending.next(|digest| busy.contains(digest))
         {
             busy.insert(digest);
-            let inner = inner.clone();
-            under_way.push(async move { (digest, upload(inner, &digest).await) });
+            let pause = LONGEST.min(retry_after * 2_u32.saturating_pow(failures));
+            under_way.push(upload_or_pause(inner.clone(), digest, pause));
         }
-        let ended = tokio::select! {
-            Some(ended) = under_way.next() => Some(ended),
-            () = pending.added() => None,
-        };
-        match ended {
-            Some((digest, Err(error))) => {
-                tracing::warn!(%error, "content stays here until the bucket takes it");
-                tokio::time::sleep(LONGEST.min(retry_after * 2_u32.saturating_pow(failures))).await;
-                failures = (failures + 1).min(10);
+        tokio::select! {
+            Some((digest, done)) = under_way.next() => {
+                failures = if done { 0 } else { (failures + 1).min(10) };
                 busy.remove(&digest);
             }
-            Some((digest, Ok(()))) => {
-                failures = 0;
-                busy.remove(&digest);
-            }
-            None => {}
+            () = pending.added() => {}
         }
     }
+}
+
+/// Brings one file to the bucket; false if that failed, and then after a pause in which others may go on.
+async fn upload_or_pause(inner: Weak<Inner>, digest: Digest, pause: Duration) -> (Digest, bool) {
+    let done = upload(inner, &digest).await;
+    if let Err(error) = &done {
+        tracing::warn!(%error, "content stays here until the bucket takes it");
+        tokio::time::sleep(pause).await;
+    }
+    (digest, done.is_ok())
 }
 
 /// Brings one file to the bucket.
@@ -162,6 +160,7 @@ async fn upload(inner: Weak<Inner>, digest: &Digest) -> Result<()> {
 /// Uploads a file, in parts if it is large; what was sent of one that fails is given up.
 async fn send(bucket: &Bucket, digest: &Digest, file: Arc<File>, size: u64) -> Result<()> {
     if size <= PART {
+        let _memory = bucket.memory(digest).await?;
         let bytes = read(digest, file, 0, size).await?;
         let mut hasher = Hasher::new(digest.algorithm());
         hasher.update(&bytes);
@@ -169,7 +168,7 @@ async fn send(bucket: &Bucket, digest: &Digest, file: Arc<File>, size: u64) -> R
         return bucket.put(digest, bytes).await;
     }
     let mut parts = bucket.put_parts(digest).await?;
-    let sent = send_parts(&mut *parts, digest, &file, size).await;
+    let sent = send_parts(bucket, &mut *parts, (digest, &file, size)).await;
     let failed = match sent {
         Ok(()) => match parts.complete().await {
             Ok(_) => return Ok(()),
@@ -184,21 +183,30 @@ async fn send(bucket: &Bucket, digest: &Digest, file: Arc<File>, size: u64) -> R
 }
 
 async fn send_parts(
-    upload: &mut dyn object_store::MultipartUpload,
-    digest: &Digest,
-    file: &Arc<File>,
-    size: u64,
+    bucket: &Bucket,
+    upload: &mut dyn MultipartUpload,
+    (digest, file, size): (&Digest, &Arc<File>, u64),
 ) -> Result<()> {
     let part = PART.max(size.div_ceil(MOST_PARTS));
     let mut under_way = FuturesUnordered::new();
     let mut at = 0;
     let mut hasher = Hasher::new(digest.algorithm());
     while at < size || !under_way.is_empty() {
-        if at < size && under_way.len() < PARTS {
+        let memory = match at < size {
+            // Whoever waits for others must not have any on its way: they would not move.
+            true if under_way.is_empty() => Some(bucket.memory(digest).await?),
+            true => bucket.try_memory(),
+            false => None,
+        };
+        if let Some(memory) = memory {
             let length = part.min(size - at);
             let bytes = read(digest, Arc::clone(file), at, length).await?;
             hasher.update(&bytes);
-            under_way.push(upload.put_part(bytes.into()));
+            let part = upload.put_part(bytes.into());
+            under_way.push(async move {
+                let _memory = memory;
+                part.await
+            });
             at += length;
         } else if let Some(sent) = under_way.next().await {
             sent.map_err(|e| failure("upload", digest, e))?;
