@@ -182,7 +182,7 @@ mod tests {
             ),
             ("serve: {mirror: {freshness: {rules: [{tags: a}]}}}\n", "f:1:39: missing field `for`"),
             ("serve: {mirror: {ttl: 1m}}\n", "f:1:18: unknown field `ttl`"),
-            ("serve: {page: {figures: me}}\n", "f:1:26: unknown variant `me`"),
+            ("serve: {page: {figures: me}}\n", "f:1:25: unknown variant `me`"),
             ("sync: {}\n", "f:1:1: unknown field `sync`"),
         ] {
             let mistake = parse(text).unwrap_err().within(Path::new("f"));

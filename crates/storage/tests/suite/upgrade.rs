@@ -83,7 +83,7 @@ async fn tags_of_the_second_schema_count_as_confirmed_when_they_were_pushed() {
     }
     let mut second = connect(&directory.path().join("catalog.sqlite")).await;
     sqlx::raw_sql(
-        "DROP TABLE listings; ALTER TABLE tags DROP COLUMN confirmed; ALTER TABLE tags DROP COLUMN withdrawn;
+        "DROP TABLE pins; DROP TABLE objects; DROP TABLE bucket; DROP TABLE listings; ALTER TABLE tags DROP COLUMN confirmed; ALTER TABLE tags DROP COLUMN withdrawn;
          DELETE FROM _sqlx_migrations WHERE version >= 3;",
     )
     .execute(&mut second)
