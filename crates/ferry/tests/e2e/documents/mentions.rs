@@ -86,6 +86,7 @@ async fn options_that_are_shown_exist() {
                 let parts: &[&str] = match verb {
                     "storage" => &["check", "gc", "stats"],
                     "cache" => &["list", "drop", "pin", "unpin"],
+                    "user" => &["add", "remove"],
                     _ => &[],
                 };
                 for part in parts {
