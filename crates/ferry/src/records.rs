@@ -228,7 +228,7 @@ impl Failure {
         let kind = match error.kind() {
             Kind::NotFound => FailureKind::NotFound,
             Kind::Unauthorized => FailureKind::Unauthorized,
-            Kind::Denied => FailureKind::Denied,
+            Kind::Denied | Kind::Misdirected => FailureKind::Denied,
             Kind::RateLimited { .. } => FailureKind::RateLimited,
             Kind::Unavailable => FailureKind::Unavailable,
             Kind::Stalled => FailureKind::Stalled,

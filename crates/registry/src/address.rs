@@ -70,7 +70,7 @@ const METADATA: [IpAddr; 9] = [
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// A host that a registry refers to is where it must not be: the source of an error of [`Kind::Denied`].
+/// A host that a registry refers to is where it must not be: the source of an error of [`Kind::Misdirected`].
 #[derive(Debug, Clone)]
 pub struct Refused {
     /// The host.

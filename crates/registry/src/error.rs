@@ -173,7 +173,7 @@ pub(crate) fn broken(what: &What, host: &str, error: &reqwest::Error) -> Failure
 
 /// A registry referred us to where we do not go.
 pub(crate) fn refused_address(what: &What, refused: Refused) -> Failure {
-    what.error(Kind::Denied, refused.to_string()).caused_by(refused).into()
+    what.error(Kind::Misdirected, refused.to_string()).caused_by(refused).into()
 }
 
 /// A certificate that does not hold; trying again does not change it. I/O errors hide what they wrap from `source()`,

@@ -95,7 +95,7 @@ impl Transport {
                 // Downwards only from what was never protected.
                 Some(next) if url.scheme() == "https" && next.scheme() != "https" => {
                     let to = format!("redirected from HTTPS to {}, which is not", host(&next));
-                    return Err(hop.what.failure(Kind::Denied, to));
+                    return Err(hop.what.failure(Kind::Misdirected, to));
                 }
                 Some(next) => url = next,
                 None => return Ok(response),
@@ -135,7 +135,7 @@ impl Transport {
     /// The connections for a URL, unless it must not be visited at all.
     fn client_for(&self, hop: &Hop<'_>) -> Tried<&Client> {
         let (home, url) = (hop.home, hop.url);
-        let refuse = |reason: String| Err(hop.what.failure(Kind::Denied, reason));
+        let refuse = |reason: String| Err(hop.what.failure(Kind::Misdirected, reason));
         if !(url.scheme() == "https" || url.scheme() == "http" && home.scheme() == "http") {
             return refuse(format!("it refers to {}, which is not HTTPS", host(url)));
         }

@@ -181,6 +181,12 @@ fn upstream_says(registry: &Registry, kind: Kind, f: &mut fmt::Formatter<'_>) ->
             "{registry} does not show this to the mirror: there is no such repository, or it is private"
         ),
         Kind::RateLimited { .. } => write!(f, "{registry} lets the mirror wait: too many requests"),
+        Kind::Misdirected => {
+            write!(
+                f,
+                "{registry} sends the mirror to where it does not go; whoever runs the mirror finds in its log where"
+            )
+        }
         Kind::Stalled => {
             write!(f, "{registry} does not answer the mirror at present, which has no copy of this")
         }
@@ -241,6 +247,7 @@ fn store_status(thing: Thing, kind: Kind) -> (StatusCode, ErrorCode) {
         // It is the store that lacks rights, not the client: to ask the client for credentials would not help.
         (Kind::Unauthorized | Kind::Denied, _) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         (Kind::RateLimited { .. }, _) => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+        (Kind::Misdirected, _) => (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable),
         (Kind::Unavailable | Kind::Stalled, _) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
         (Kind::DigestMismatch, Thing::Upload) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
         // What is held is damaged; the request was right.
@@ -304,6 +311,7 @@ mod tests {
         assert_eq!(said(Thing::Manifest, Kind::Unauthorized), 404);
         assert_eq!(said(Thing::Blob, Kind::Denied), 404);
         assert_eq!(said(Thing::Blob, Kind::Unavailable), 502);
+        assert_eq!(said(Thing::Blob, Kind::Misdirected), 502);
         assert_eq!(said(Thing::Blob, Kind::Stalled), 504);
         assert_eq!(said(Thing::Manifest, Kind::DigestMismatch), 502);
         assert_eq!(said(Thing::Manifest, Kind::Invalid), 502);

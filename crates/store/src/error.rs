@@ -14,6 +14,9 @@ pub enum Kind {
     Unauthorized,
     /// The credentials do not allow it. Trying again does not help.
     Denied,
+    /// The peer refers to a place where we do not go: an address inside a network, or without encryption. Nothing was
+    /// sent there. Trying again does not help.
+    Misdirected,
     /// Too many requests; `after` is how long the peer asks to wait.
     RateLimited {
         /// What the peer said, if it did.

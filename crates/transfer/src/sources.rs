@@ -146,7 +146,8 @@ impl Source {
 
 /// Whether it says that the question is not answered at all.
 pub(crate) fn is_refusal(kind: Kind) -> bool {
-    matches!(kind, Kind::Denied | Kind::Unauthorized | Kind::NotFound | Kind::Invalid)
+    use Kind::{Denied, Invalid, Misdirected, NotFound, Unauthorized};
+    matches!(kind, Denied | Misdirected | Unauthorized | NotFound | Invalid)
 }
 
 /// What refers to `subject`, from all pages; when there are more than `most` the rest is not asked for.

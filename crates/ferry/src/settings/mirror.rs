@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use ferry_oci::Registry;
 use ferry_policy::address::{Addressing, Front};
 use ferry_policy::freshness::Freshness;
+use ferry_policy::host::Alias;
 use ferry_policy::upstream::{Upstream, Upstreams};
 
 use crate::config::{Blobs, DefaultUpstream, FreshnessConfig, Listed, Loaded, MirrorConfig, Switch, Which};
@@ -147,12 +148,23 @@ fn is_at(registry: &Registry, listen: SocketAddr) -> bool {
     port.parse() == Ok(listen.port()) && (host == "localhost" || address.is_ok_and(own))
 }
 
+/// A registry that is listed by its name: if everybody knows it, with the word that is usual for it, unless that word was
+/// given to another.
+fn alone(registry: &Registry, config: &MirrorConfig) -> Upstream {
+    let given =
+        |alias: &Alias| config.aliases.values().any(|all| all.0.iter().any(|one| one.value == *alias));
+    let known = Upstreams::built_in().get(registry).cloned();
+    let mut upstream = known.unwrap_or_else(|| Upstream::new(registry.clone()));
+    upstream.aliases.retain(|alias| !given(alias));
+    upstream
+}
+
 fn upstreams(config: &MirrorConfig) -> anyhow::Result<Upstreams> {
     let mut listed = Vec::new();
     for one in &config.upstreams.0 {
         match &one.value {
             Listed::BuiltIn => listed.extend(Upstreams::built_in().iter().cloned()),
-            Listed::One(registry) => listed.push(Upstream::new(registry.clone())),
+            Listed::One(registry) => listed.push(alone(registry, config)),
         }
     }
     if listed.is_empty() {
@@ -258,6 +270,20 @@ mod tests {
             let of = mirror.upstream(&Registry::docker_hub());
             assert_eq!((&of.freshness, of.keep_withdrawn), (&Freshness::default(), None));
             assert!(of.lists_tags && !of.redirects && mirror.unlisted().next().is_none());
+        }
+    }
+
+    #[test]
+    fn usual_words_stand_for_what_is_listed_alone() {
+        let text = "{domain: cr.cn, upstreams: [quay.io, gcr.io, r.corp], aliases: {r.corp: gcr, quay.io: [quay, q]}}";
+        let mirror = mirror(text).unwrap().unwrap();
+        for (host, expected) in [
+            ("quay.cr.cn", "quay.io a/b"),
+            ("q.cr.cn", "quay.io a/b"),
+            ("gcr.cr.cn", "r.corp a/b"),
+            ("docker.cr.cn", "unknown"),
+        ] {
+            assert_eq!(means(&mirror, host, "a/b"), expected, "{host}");
         }
     }
 

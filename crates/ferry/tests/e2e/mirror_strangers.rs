@@ -59,7 +59,7 @@ async fn a_digest_is_no_password() {
 }
 
 /// Something on this machine that nobody configured; counts who comes.
-async fn internal() -> (String, Arc<AtomicUsize>) {
+pub async fn internal() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&count);
@@ -104,7 +104,7 @@ async fn clients_cannot_name_where_a_mirror_goes() {
     assert_eq!(visits.load(Ordering::SeqCst), 0);
 }
 
-/// Nor can an upstream send it to where it must not go: a refusal, where trying to connect would be a failure.
+/// Nor can an upstream send it to where it must not go: its own failure, of which clients are not told where that is.
 #[tokio::test(flavor = "multi_thread")]
 async fn upstreams_cannot_send_a_mirror_inside() {
     let registry = FakeRegistry::start().await.unwrap();
@@ -136,7 +136,8 @@ async fn upstreams_cannot_send_a_mirror_inside() {
                 format!("referrers/{digest}"),
             ] {
                 let seen = get(&mirror, &format!("/v2/a/b/{target}")).await;
-                assert_eq!(seen.status, StatusCode::NOT_FOUND, "{name} {to} {target}: {}", seen.text());
+                assert_eq!(seen.status, StatusCode::BAD_GATEWAY, "{name} {to} {target}: {}", seen.text());
+                assert!(seen.text().contains("sends the mirror to where it does not go"), "{}", seen.text());
                 assert!(!seen.text().contains("169.254") && !seen.headers.contains_key("location"));
             }
         }

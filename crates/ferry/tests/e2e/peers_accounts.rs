@@ -17,22 +17,22 @@ use crate::harness::{Ferry, Ran};
 use crate::mirror_harness::{get, prefix, start};
 
 /// A registry that wants tokens, and who gives them.
-struct Guarded {
-    registry: DockerRegistry,
-    _server: TokenServer,
+pub struct Guarded {
+    pub registry: DockerRegistry,
+    pub server: TokenServer,
 }
 
 impl Guarded {
-    async fn start(ferry: &Ferry) -> Self {
+    pub async fn start(ferry: &Ferry) -> Self {
         let server = TokenServer::start(Duration::from_secs(300)).await.unwrap();
         let certificate = ferry.path("tokens.pem");
         fs::write(&certificate, server.certificate()).unwrap();
         let tokens = TokenAuth { realm: server.realm(), service: SERVICE.to_owned(), certificate };
         let options = RegistryOptions { tokens: Some(tokens), ..RegistryOptions::default() };
-        Self { registry: DockerRegistry::start_with(&options).await.unwrap(), _server: server }
+        Self { registry: DockerRegistry::start_with(&options).await.unwrap(), server }
     }
 
-    fn host(&self) -> String {
+    pub fn host(&self) -> String {
         self.registry.host().to_string()
     }
 }
@@ -57,12 +57,18 @@ fn images() -> Vec<NamedImage> {
 
 /// Pushes the image to `private/app:v1`.
 async fn fill(host: &str, site: Site) {
+    let named = NamedImage { repository: "private/app".parse().unwrap(), ..images().remove(0) };
+    push_known(host, site, &NamedImage { tag: "v1".parse().unwrap(), ..named }).await;
+}
+
+/// Pushes an image as a user who may.
+pub async fn push_known(host: &str, site: Site, named: &NamedImage) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let client =
         Client::new(ClientOptions { usual: site, ..ClientOptions::default() }, std::sync::Arc::new(Known));
     let store = client.unwrap().registry(&host.parse().unwrap()).unwrap();
-    let repository = store.writable(&Scope::Hosted, &"private/app".parse().unwrap()).unwrap();
-    images()[0].image.push_to(&*repository, Some(&"v1".parse().unwrap())).await.unwrap();
+    let repository = store.writable(&Scope::Hosted, &named.repository).unwrap();
+    named.image.push_to(&*repository, Some(&named.tag)).await.unwrap();
 }
 
 /// Runs ferry with more in its environment, and with something to read.

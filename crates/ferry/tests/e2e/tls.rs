@@ -15,15 +15,15 @@ use tokio::process::{Child, Command};
 use crate::harness::{Ferry, Served, push};
 
 /// `ferry serve` with what it says.
-struct Started {
-    child: Child,
+pub struct Started {
+    pub child: Child,
     /// Where it listens, with the schemes, as it says.
-    at: Vec<String>,
+    pub at: Vec<String>,
 }
 
 impl Started {
     /// Waits until it has said where it listens so many times.
-    async fn new(mut command: Command, listeners: usize) -> Self {
+    pub async fn new(mut command: Command, listeners: usize) -> Self {
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut at = Vec::new();
@@ -35,7 +35,7 @@ impl Started {
     }
 }
 
-fn put(directory: &Path, certified: &Certified) {
+pub fn put(directory: &Path, certified: &Certified) {
     std::fs::write(directory.join("tls.key"), &certified.key).unwrap();
     std::fs::write(directory.join("tls.crt"), &certified.certificate).unwrap();
 }

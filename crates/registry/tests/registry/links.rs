@@ -81,7 +81,7 @@ async fn what_a_token_opens_has_no_link() {
 async fn nobody_is_sent_to_where_we_do_not_go() {
     for target in ["http://10.0.0.1/x", "http://169.254.169.254/x", "http://[::ffff:169.254.169.254]/x"] {
         let registry = Fake::start(move |_| Reply::new(307).header("location", target)).await;
-        assert_eq!(kind(link(&registry).await), Kind::Denied, "{target}");
+        assert_eq!(kind(link(&registry).await), Kind::Misdirected, "{target}");
     }
     let absent = Fake::start(|_| Reply::new(404)).await;
     assert_eq!(kind(link(&absent).await), Kind::NotFound);

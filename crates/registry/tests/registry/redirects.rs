@@ -56,7 +56,7 @@ async fn private_addresses_are_not_visited() {
         let options = ClientOptions { resolve, ..quick() };
         let store = client(options, Anonymous).registry(&registry.registry()).unwrap();
         let error = reader(&store).blob(&digest(), ByteRange::ALL).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Denied, "{target}: {error}");
+        assert_eq!(error.kind(), Kind::Misdirected, "{target}: {error}");
         assert_eq!(registry.seen().len(), 1, "that is final");
     }
 }
@@ -75,7 +75,7 @@ async fn an_allowed_network_is_visited() {
         let answer = reader(&store).blob(&digest(), ByteRange::ALL).await;
         match expected {
             Some(bytes) => assert_eq!(answer.unwrap().into_bytes().await.unwrap(), bytes),
-            None => assert_eq!(kind(answer), Kind::Denied),
+            None => assert_eq!(kind(answer), Kind::Misdirected),
         }
     }
     assert_eq!(cdn.seen().len(), 1);
@@ -91,7 +91,7 @@ async fn a_proxy_is_not_asked_for_what_is_inside() {
         let store =
             client(ClientOptions { usual, ..quick() }, Anonymous).registry(&registry.registry()).unwrap();
         let error = reader(&store).blob(&digest(), ByteRange::ALL).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Denied, "{target}: {error}");
+        assert_eq!(error.kind(), Kind::Misdirected, "{target}: {error}");
     }
 }
 
@@ -127,7 +127,7 @@ async fn a_realm_on_a_private_address_is_not_asked() {
     })
     .await;
     let store = anonymous(&registry.registry());
-    assert_eq!(kind(reader(&store).stat(&digest()).await), Kind::Denied);
+    assert_eq!(kind(reader(&store).stat(&digest()).await), Kind::Misdirected);
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn an_upload_to_a_private_address_is_refused() {
     let bytes = content(4, 1000);
     let mut upload = begin(&writer(&store), &bytes).await;
     upload.write(bytes.clone()).await.unwrap();
-    assert_eq!(kind(upload.commit(&Digest::sha256(&bytes)).await), Kind::Denied);
+    assert_eq!(kind(upload.commit(&Digest::sha256(&bytes)).await), Kind::Misdirected);
 }
 
 #[tokio::test]

@@ -195,13 +195,17 @@ async fn no_spelling_of_a_private_address_is_visited() {
         let (registry, options) = from_outside(home.address, &[]);
         let repository = writer(&with_password(options, &registry));
         let blob = repository.blob(&digest(), ByteRange::ALL).await.unwrap_err();
-        assert_eq!(blob.kind(), Kind::Denied, "redirected to {host}: {blob}");
+        assert_eq!(blob.kind(), Kind::Misdirected, "redirected to {host}: {blob}");
         let bytes = content(2, 10);
         let mut upload = begin(&repository, &bytes).await;
         upload.write(bytes.clone()).await.unwrap();
-        assert_eq!(kind(upload.commit(&Digest::sha256(&bytes)).await), Kind::Denied, "uploaded to {host}");
+        assert_eq!(
+            kind(upload.commit(&Digest::sha256(&bytes)).await),
+            Kind::Misdirected,
+            "uploaded to {host}"
+        );
         let token = repository.manifest(&tag("t")).await.unwrap_err();
-        assert_eq!(token.kind(), Kind::Denied, "token from {host}: {token}");
+        assert_eq!(token.kind(), Kind::Misdirected, "token from {host}: {token}");
     }
     assert!(inside.seen().is_empty(), "{:?}", inside.lines());
 }
@@ -257,7 +261,7 @@ async fn a_location_with_a_password_in_it_is_refused() {
     let mut upload = begin(&writer(&anonymous(&home.registry())), &bytes).await;
     upload.write(bytes.clone()).await.unwrap();
     let error = upload.commit(&Digest::sha256(&bytes)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Denied);
+    assert_eq!(error.kind(), Kind::Misdirected);
     assert!(!format!("{error} {error:?}").contains(SECRET) && stranger.seen().is_empty());
 }
 

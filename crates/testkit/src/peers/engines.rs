@@ -1,5 +1,8 @@
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,6 +46,26 @@ impl Engine {
     /// # Errors
     /// As [`Engine::dockerd`].
     pub async fn dockerd_with(daemon_json: &str) -> io::Result<Self> {
+        Self::dockerd_in(daemon_json, &[]).await
+    }
+
+    /// As [`Engine::dockerd_with`], with a proxy for what is not on this machine; `trusting` is the PEM file of the only
+    /// authorities that count.
+    ///
+    /// # Errors
+    /// As [`Engine::dockerd`].
+    pub async fn dockerd_behind(
+        proxy: SocketAddr,
+        daemon_json: &str,
+        trusting: Option<&Path>,
+    ) -> io::Result<Self> {
+        let proxy = format!("http://{proxy}");
+        let mut variables = vec![("HTTP_PROXY", OsStr::new(&proxy)), ("HTTPS_PROXY", OsStr::new(&proxy))];
+        variables.extend(trusting.map(|file| ("SSL_CERT_FILE", file.as_os_str())));
+        Self::dockerd_in(daemon_json, &variables).await
+    }
+
+    async fn dockerd_in(daemon_json: &str, variables: &[(&str, &OsStr)]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().display().to_string();
         // Settings of the machine do not count.
@@ -52,6 +75,7 @@ impl Engine {
         command.arg(format!("--data-root={path}/data")).arg(format!("--exec-root={path}/exec"));
         command.arg(format!("--pidfile={path}/pid")).arg(format!("--host=unix://{path}/socket"));
         command.args(["--storage-driver=vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]);
+        command.env_clear().envs(variables.iter().copied());
         let variables = vec![("DOCKER_HOST", format!("unix://{path}/socket"))];
         Self::start(command, dir, variables, "docker info").await
     }
@@ -69,7 +93,7 @@ impl Engine {
         );
         fs::write(dir.path().join("config.toml"), config)?;
         let mut command = Command::new(CONTAINERD);
-        command.arg(format!("--config={path}/config.toml"));
+        command.env_clear().arg(format!("--config={path}/config.toml"));
         let variables = vec![
             ("CONTAINERD_ADDRESS", format!("{path}/socket")),
             // It needs nothing of the kernel.
@@ -85,7 +109,7 @@ impl Engine {
         question: &str,
     ) -> io::Result<Self> {
         let log = File::create(dir.path().join("log"))?;
-        command.env_clear().env("PATH", PATH).env("HOME", dir.path());
+        command.env("PATH", PATH).env("HOME", dir.path());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let program = command.get_program().to_string_lossy().into_owned();
         let process = command.spawn().map_err(|e| missing(e, &program, "docker.io"))?;
