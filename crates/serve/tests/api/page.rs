@@ -12,7 +12,6 @@ use ferry_serve::{
     StorageFigures, Transfer, UpstreamFigures,
 };
 use ferry_store::MemoryStore;
-use tokio_util::sync::CancellationToken;
 
 use crate::client::{Reply, Server};
 
@@ -67,7 +66,7 @@ async fn server(options: PageOptions) -> Server {
         let open = |_: &Upstream| Ok::<_, Infallible>(Arc::new(MemoryStore::new()) as _);
         service = service.mirroring(Mirror::new(addressing.clone(), open).unwrap());
     }
-    let front = Front::new(service).showing(Page::new(options), &CancellationToken::new());
+    let front = Front::new(service).showing(Arc::new(Page::new(options)));
     Server::of(front, Limits::default()).await
 }
 
