@@ -106,19 +106,21 @@ async fn by_query(access: &Access, parts: &Parts) -> Result<Ask, Failure> {
 async fn by_form(access: &Access, parts: &Parts, body: &mut RequestBody) -> Result<Ask, Failure> {
     let text = timeout(WHOLE, body.whole(MAX_FORM)).await.map_err(|_| Failure::BodyIdle)??;
     let form = form(std::str::from_utf8(&text).map_err(|_| Refusal::Request("the form is not text"))?);
-    let user = match form.get("grant_type") {
+    let (user, offline) = match form.get("grant_type") {
         Some("password") => {
             let shown = (form.get("username").unwrap_or_default(), form.get("password").unwrap_or_default());
-            login(access, parts, shown).await?
+            (login(access, parts, shown).await?, form.get("access_type") == Some("offline"))
         }
         Some("refresh_token") => {
             let shown = form.get("refresh_token").unwrap_or_default();
             let user = refreshes(&access.keys, &access.policy, shown).await;
-            user.ok_or_else(|| access.gate(parts).refuse_login("the login has expired: log in again"))?
+            let expired = || access.gate(parts).refuse_login("the login has expired: log in again");
+            // It is not renewed, or whoever once got hold of one would stay for ever.
+            (user.ok_or_else(expired)?, false)
         }
         _ => return Err(Refusal::Request("grant_type is password or refresh_token").into()),
     };
-    Ok(Ask { user: Some(user), scopes: scopes(&form), offline: form.get("access_type") == Some("offline") })
+    Ok(Ask { user: Some(user), scopes: scopes(&form), offline })
 }
 
 /// Whose name and password these are.

@@ -93,6 +93,8 @@ async fn the_answer_of_the_token_server() {
     );
     let token = json(&at.post(&form).await)["access_token"].as_str().unwrap().to_owned();
     assert_eq!(at.status("GET /v2/quay.io/secret/a/manifests/v1", &format!("Bearer {token}")).await, 404);
+    let renewed = json(&at.post(&format!("{form}&access_type=offline")).await);
+    assert!(renewed["access_token"].is_string() && renewed.get("refresh_token").is_none(), "{renewed}");
     let password = "grant_type=password&username=me&password=secret&access_type=offline&client_id=containerd&service=cr.test&scope=repository:a:pull+repository:b:pull";
     let given = json(&at.post(password).await);
     assert_eq!(given["scope"], "repository:a:pull repository:b:pull");
