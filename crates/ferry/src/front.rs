@@ -92,19 +92,20 @@ impl Lasting {
         Ok(Opened { stores, access, service, page })
     }
 
-    /// The guard that is there goes on with other rules, for it knows who has logged in.
+    /// Goes on from the guard that is there, for it knows who has logged in. It is another one, so that no request meets the
+    /// new rules at the old upstreams, or the old ones at the new.
     fn access(&self, access: &settings::Access) -> Arc<Access> {
-        self.operated.access().unwrap_or_else(|| {
-            let keys = Keys::new(access.keys(&self.directory), Arc::new(SystemTime::now));
-            Arc::new(Access::new(access.policy.clone(), keys))
+        let (policy, keys) = (access.policy.clone(), access.keys(&self.directory));
+        Arc::new(match self.operated.access().filter(|before| before.has_keys_in(&keys)) {
+            Some(before) => before.with(policy),
+            None => Access::new(policy, Keys::new(keys, Arc::new(SystemTime::now))),
         })
     }
 
     async fn use_now(&self, opened: Opened, settings: &Serve) -> Front {
         let mut front =
             Front::new(opened.service).operated(Arc::clone(&self.operated) as Arc<dyn Operations>);
-        if let (Some(access), Some(settings)) = (&opened.access, &settings.access) {
-            access.replace(settings.policy.clone());
+        if let Some(access) = &opened.access {
             front = front.guarded(Arc::clone(access));
         }
         let mut limiting = self.limiting.lock().await;

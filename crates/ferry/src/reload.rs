@@ -1,5 +1,6 @@
 //! Reading the configuration again while the server runs.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ pub(crate) struct Running {
     pub(crate) written: Written,
     /// What needs a restart, as it was at the start.
     pub(crate) settings: Serve,
+    /// Where clients come in until it ends, whatever is configured meanwhile.
+    pub(crate) listening: Vec<SocketAddr>,
     pub(crate) lasting: Arc<Lasting>,
     pub(crate) front: Live<Front>,
     pub(crate) notify: Notify,
@@ -72,6 +75,11 @@ pub(crate) fn access_log(
         (Some(at), _) => Ok(Some(Arc::new(AccessLog::open(at.clone())?))),
         (None, _) => Ok(None),
     }
+}
+
+/// Checks that the settings are good for where clients come in already.
+fn fit(settings: &Serve, listening: &[SocketAddr]) -> anyhow::Result<()> {
+    listening.iter().try_for_each(|address| settings.may_listen("this process listens on", *address))
 }
 
 impl Running {
@@ -115,9 +123,11 @@ impl Running {
         reloaded
     }
 
-    /// Everything is opened before anything is exchanged.
+    /// Everything is opened before anything is exchanged. What is configured has to be good for where clients come in now, which
+    /// need not be what the configuration says by now, nor what it ever said.
     async fn apply(&self) -> anyhow::Result<Vec<String>> {
         let (settings, registries) = self.written.read()?;
+        fit(&settings, &self.listening)?;
         let reached = (registries, self.written.environment.clone());
         let operated = &self.lasting.operated;
         let log = access_log(settings.operation.access_log.as_ref(), operated.log())?;
@@ -143,5 +153,40 @@ impl Running {
             ("stop", (was.delay, was.grace) != (is.delay, is.grace)),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_reach_already_is_not_opened_by_a_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ferry.yaml");
+        let [near, far]: [SocketAddr; 2] = ["127.0.0.1:5000", "192.0.2.1:5000"].map(|at| at.parse().unwrap());
+        let fits = |serve: &str, listening: &[SocketAddr]| {
+            std::fs::write(&path, format!("serve: {{storage: s, {serve}}}\n")).unwrap();
+            let environment = Environment::default();
+            let loaded = Loaded::find(Some(&path), &environment).unwrap();
+            let typed = ServeArguments {
+                storage: None,
+                listen: None,
+                open: false,
+                mirror: false,
+                untagged_older_than: None,
+                size_limit: None,
+                evict_pushed: false,
+            };
+            let settings = Serve::new(typed, &loaded, &environment).unwrap();
+            fit(&settings, listening).map_err(|e| e.to_string())
+        };
+        // Access was there when it began to listen, and is taken away together with the address.
+        let refused = fits("listen: '127.0.0.1:5000'", &[near, far]).unwrap_err();
+        assert!(refused.contains("192.0.2.1:5000: others could reach this address"), "{refused}");
+        assert!(fits("mirror: {}", &[far]).unwrap_err().contains("fetch images through the mirror"));
+        for (serve, at) in [("access: {}", far), ("open: true", far), ("mirror: {}", near)] {
+            assert_eq!(fits(serve, &[at]), Ok(()), "{serve}");
+        }
     }
 }

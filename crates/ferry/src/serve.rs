@@ -58,7 +58,8 @@ pub(crate) async fn serve(
     };
     let certificates = https.map(|https| https.look_after(&stop));
     let lasting = Arc::new(lasting);
-    let running = Running { written, settings, lasting: Arc::clone(&lasting), front, notify };
+    let listening = listeners.iter().map(Listener::address).collect::<Result<_, _>>()?;
+    let running = Running { written, settings, listening, lasting: Arc::clone(&lasting), front, notify };
     run(running, (listeners, told), stop).await;
     if let Some(certificates) = certificates {
         certificates.join_all().await;

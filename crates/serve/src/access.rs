@@ -1,8 +1,9 @@
 //! Who may have what: who somebody is, and what the rules say to them.
 //!
 //! [`Access`] looks through trusted proxies, checks passwords and tokens, and asks [`Rules`] about every call. A token says
-//! who somebody is and what it was asked for; it never gives more than the rules do at the moment of the request. All of it
-//! can be replaced while requests are running, each of which sees one [`Policy`] from its beginning to its end.
+//! who somebody is and what it was asked for; it never gives more than the rules do at the moment of the request. While requests
+//! are running another [`Access`] takes its place together with all else that is configured, so that each of them sees one
+//! [`Policy`], which fits what is mirrored, from its beginning to its end.
 
 mod bearer;
 mod endpoint;
@@ -16,7 +17,8 @@ mod token;
 mod users;
 mod verifier;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -70,16 +72,16 @@ pub struct Policy {
 
 /// The control of access to a registry.
 pub struct Access {
-    policy: RwLock<Arc<Policy>>,
+    policy: Policy,
     keys: Arc<Keys>,
-    verifier: Verifier,
-    platforms: Platforms,
+    verifier: Arc<Verifier>,
+    platforms: Arc<Platforms>,
 }
 
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Access")
-            .field("policy", &self.policy())
+            .field("policy", &self.policy)
             .field("keys", &self.keys)
             .finish_non_exhaustive()
     }
@@ -99,31 +101,32 @@ pub(crate) enum Pass {
 impl Access {
     /// Access as `policy` says, with tokens that are signed with `keys`.
     pub fn new(policy: Policy, keys: Keys) -> Self {
+        Self { policy, keys: Arc::new(keys), verifier: Arc::new(Verifier::new()), platforms: Arc::default() }
+    }
+
+    /// The same by another policy: it knows who has logged in, and what indexes said. The directory of the keys is read anew.
+    #[must_use]
+    pub fn with(&self, policy: Policy) -> Self {
+        self.keys.forget();
+        let Self { keys, verifier, platforms, .. } = self;
         Self {
-            policy: RwLock::new(Arc::new(policy)),
-            keys: Arc::new(keys),
-            verifier: Verifier::new(),
-            platforms: Platforms::default(),
+            policy,
+            keys: Arc::clone(keys),
+            verifier: Arc::clone(verifier),
+            platforms: Arc::clone(platforms),
         }
     }
 
-    /// From now on this counts. The directory of the keys is read anew as well.
-    pub fn replace(&self, policy: Policy) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
-        self.keys.forget();
-    }
-
-    /// What counts now.
-    pub fn policy(&self) -> Arc<Policy> {
-        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    /// Whether the keys of its tokens are in this directory.
+    pub fn has_keys_in(&self, directory: &Path) -> bool {
+        self.keys.are_in(directory)
     }
 
     /// Finds out where a request comes from, and puts the [`Caller`] into it. The host that a trusted proxy was asked for
     /// takes the place of the one that it asks for.
     pub(crate) fn identify<B>(&self, request: &mut Request<B>) {
         let mut caller = Caller::at(request.extensions());
-        let policy = self.policy();
-        let seen = proxies::look_through(request.headers(), caller.address, &policy.trusted_proxies);
+        let seen = proxies::look_through(request.headers(), caller.address, &self.policy.trusted_proxies);
         caller.address = seen.address;
         caller.secure = seen.secure.unwrap_or(caller.secure);
         request.extensions_mut().insert(caller);
@@ -137,13 +140,13 @@ impl Access {
 
     /// Finds out who sends a request that has been identified, and completes its [`Caller`].
     pub(crate) async fn admit(&self, parts: &mut Parts) -> Result<(), Failure> {
-        let policy = self.policy();
+        let policy = &self.policy;
         let (Some(users), Some(shown)) = (&policy.users, header(parts, AUTHORIZATION)) else {
             return Ok(());
         };
         let (user, pass) = match shown.split_once(' ') {
             Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") && policy.mode == Mode::Token => {
-                let claims = bearer::verify(&self.keys, &policy, text.trim()).await;
+                let claims = bearer::verify(&self.keys, policy, text.trim()).await;
                 let Some(claims) = claims else {
                     return Err(self
                         .gate(parts)
@@ -183,19 +186,19 @@ impl Access {
 
     /// What stands between a request and the registry.
     pub(crate) fn gate(&self, parts: &Parts) -> Gate<'_> {
-        Gate::new(self, self.policy(), parts)
+        Gate::new(self, parts)
     }
 
     /// Remembers what an index says of its manifests, if a rule may ask for it.
     pub(crate) fn learn(&self, upstream: Option<&Registry>, name: &Name, manifest: &Manifest) {
-        if self.policy().rules.ask_for_platforms() {
+        if self.policy.rules.ask_for_platforms() {
             self.platforms.learn(upstream, name, manifest);
         }
     }
 
     /// Whether tokens are given here.
     pub(crate) fn gives_tokens(&self) -> bool {
-        self.policy().mode == Mode::Token
+        self.policy.mode == Mode::Token
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn read(repository: &dyn Repository, digest: &Digest, parts: &P
     let blob = repository.blob(digest, part.unwrap_or(ByteRange::ALL)).await;
     let blob = blob.map_err(Failure::of(Thing::Blob))?;
     if let BlobBody::Link(link) = &blob.body {
-        return Ok(elsewhere(link));
+        return Ok(elsewhere(link, blob.size));
     }
     let held = matches!(blob.body, BlobBody::File(_));
     let outbox = parts.extensions.get();
@@ -49,9 +49,16 @@ pub(crate) async fn read(repository: &dyn Repository, digest: &Digest, parts: &P
     Ok(if of == Of::Upstream { from_cache(response, held) } else { response })
 }
 
+/// So many bytes the client is sent elsewhere for. Stands in the extensions of such an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Elsewhere(pub(crate) u64);
+
 /// Says where the blob is. The link is signed for a time, so nobody is to remember it.
-fn elsewhere(link: &Link) -> Response<ResponseBody> {
-    nothing(StatusCode::TEMPORARY_REDIRECT).with(LOCATION, &link.url).with(CACHE_CONTROL, "no-store")
+fn elsewhere(link: &Link, size: u64) -> Response<ResponseBody> {
+    let mut response =
+        nothing(StatusCode::TEMPORARY_REDIRECT).with(LOCATION, &link.url).with(CACHE_CONTROL, "no-store");
+    response.extensions_mut().insert(Elsewhere(size));
+    response
 }
 
 fn body(blob: Blob, digest: &Digest, is_part: bool, outbox: Option<&Outbox>) -> Response<ResponseBody> {

@@ -228,6 +228,8 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
         .timer(TokioTimer::new())
         .header_read_timeout(header_read)
         .max_buf_size(HEAD)
+        // Bytes that are copied cannot be known again; see `direct`.
+        .writev(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut running = std::pin::pin!(running);
     let ended = tokio::select! {

@@ -9,11 +9,12 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::bearer::{give, refreshes};
 use super::scope::Scope;
 use super::token::{ACCESS_LIFE, Purpose};
-use super::{Access, Policy, Refusal, basic};
+use super::{Access, Refusal, basic};
 use crate::answer::{Headers, answer, header};
 use crate::body::{BoxError, ResponseBody, full};
 use crate::caller::Caller;
@@ -25,8 +26,9 @@ use crate::request::RequestBody;
 const MAX_FORM: usize = 64 * 1024;
 /// So many scopes are given at once.
 const MAX_SCOPES: usize = 32;
-/// So long a form may take to arrive in part.
+/// So long a form may take to arrive in part, and as a whole: nobody has to log in to send one.
 const IDLE: Duration = Duration::from_secs(10);
+const WHOLE: Duration = Duration::from_secs(30);
 
 /// Who asks for a token, and which one.
 struct Ask {
@@ -53,10 +55,9 @@ async fn answered(
     parts: &Parts,
     body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let policy = access.policy();
     let ask = match parts.method {
-        Method::GET => by_query(access, &policy, parts).await?,
-        Method::POST => by_form(access, &policy, parts, body).await?,
+        Method::GET => by_query(access, parts).await?,
+        Method::POST => by_form(access, parts, body).await?,
         _ => return Err(Failure::Method { allow: "GET, POST" }),
     };
     let mut caller = parts.clone();
@@ -67,14 +68,15 @@ async fn answered(
     if ask.user.is_none() && !gate.could_anything() {
         return Err(gate.refuse_login("log in first: docker login or podman login"));
     }
-    let given = tokens(access, &policy, &ask).await.map_err(Failure::of(Thing::Repository))?;
+    let given = tokens(access, &ask).await.map_err(Failure::of(Thing::Repository))?;
     Ok(answer(StatusCode::OK, full(given.to_string())).with(CONTENT_TYPE, "application/json"))
 }
 
-async fn tokens(access: &Access, policy: &Policy, ask: &Ask) -> ferry_store::Result<Value> {
+async fn tokens(access: &Access, ask: &Ask) -> ferry_store::Result<Value> {
+    let Access { keys, policy, .. } = access;
     let user = ask.user.as_deref();
-    let token = give(&access.keys, policy, Purpose::Access, user, ask.scopes.clone()).await?;
-    let issued = UNIX_EPOCH + Duration::from_secs(access.keys.now());
+    let token = give(keys, policy, Purpose::Access, user, ask.scopes.clone()).await?;
+    let issued = UNIX_EPOCH + Duration::from_secs(keys.now());
     let mut given = json!({
         "token": token,
         "access_token": token,
@@ -83,55 +85,47 @@ async fn tokens(access: &Access, policy: &Policy, ask: &Ask) -> ferry_store::Res
         "issued_at": humantime::format_rfc3339_seconds(issued).to_string(),
     });
     if ask.offline && user.is_some() {
-        let refresh = give(&access.keys, policy, Purpose::Refresh, user, Vec::new()).await?;
+        let refresh = give(keys, policy, Purpose::Refresh, user, Vec::new()).await?;
         given["refresh_token"] = refresh.into();
     }
     Ok(given)
 }
 
-async fn by_query(access: &Access, policy: &Policy, parts: &Parts) -> Result<Ask, Failure> {
+async fn by_query(access: &Access, parts: &Parts) -> Result<Ask, Failure> {
     let query = form(parts.uri.query().unwrap_or_default());
     let user = match header(parts, AUTHORIZATION) {
         None => None,
         Some(shown) => {
             let (name, password) = basic(shown).unwrap_or_default();
-            Some(login(access, policy, parts, (&name, &password)).await?)
+            Some(login(access, parts, (&name, &password)).await?)
         }
     };
     Ok(Ask { user, scopes: scopes(&query), offline: query.get("offline_token") == Some("true") })
 }
 
-async fn by_form(
-    access: &Access,
-    policy: &Policy,
-    parts: &Parts,
-    body: &mut RequestBody,
-) -> Result<Ask, Failure> {
-    let text = body.whole(MAX_FORM).await?;
+async fn by_form(access: &Access, parts: &Parts, body: &mut RequestBody) -> Result<Ask, Failure> {
+    let text = timeout(WHOLE, body.whole(MAX_FORM)).await.map_err(|_| Failure::BodyIdle)??;
     let form = form(std::str::from_utf8(&text).map_err(|_| Refusal::Request("the form is not text"))?);
-    let user = match form.get("grant_type") {
+    let (user, offline) = match form.get("grant_type") {
         Some("password") => {
             let shown = (form.get("username").unwrap_or_default(), form.get("password").unwrap_or_default());
-            login(access, policy, parts, shown).await?
+            (login(access, parts, shown).await?, form.get("access_type") == Some("offline"))
         }
         Some("refresh_token") => {
             let shown = form.get("refresh_token").unwrap_or_default();
-            let user = refreshes(&access.keys, policy, shown).await;
-            user.ok_or_else(|| access.gate(parts).refuse_login("the login has expired: log in again"))?
+            let user = refreshes(&access.keys, &access.policy, shown).await;
+            let expired = || access.gate(parts).refuse_login("the login has expired: log in again");
+            // It is not renewed, or whoever once got hold of one would stay for ever.
+            (user.ok_or_else(expired)?, false)
         }
         _ => return Err(Refusal::Request("grant_type is password or refresh_token").into()),
     };
-    Ok(Ask { user: Some(user), scopes: scopes(&form), offline: form.get("access_type") == Some("offline") })
+    Ok(Ask { user: Some(user), scopes: scopes(&form), offline })
 }
 
 /// Whose name and password these are.
-async fn login(
-    access: &Access,
-    policy: &Policy,
-    parts: &Parts,
-    (name, password): (&str, &str),
-) -> Result<String, Failure> {
-    let right = match &policy.users {
+async fn login(access: &Access, parts: &Parts, (name, password): (&str, &str)) -> Result<String, Failure> {
+    let right = match &access.policy.users {
         Some(users) => access.checked(users, name, password).await?,
         None => false,
     };

@@ -1,7 +1,5 @@
 //! What stands between one request and the registry.
 
-use std::sync::Arc;
-
 use ferry_oci::{Name, Platform, Reference, Registry};
 use ferry_policy::access::{Action, Decision, Outlook, Question};
 use http::Method;
@@ -18,10 +16,10 @@ use crate::route::Call;
 /// What is said to those who have to log in.
 const LOG_IN: &str = "log in to this registry first: docker login or podman login";
 
-/// Decides about one request, by the policy that counted when it came.
+/// Decides about one request.
 pub(crate) struct Gate<'a> {
     access: &'a Access,
-    policy: Arc<Policy>,
+    policy: &'a Policy,
     caller: Caller,
     pass: Pass,
     /// Scheme and host that the client asked, as far as is known.
@@ -39,13 +37,13 @@ pub(crate) struct Wish<'a> {
 }
 
 impl<'a> Gate<'a> {
-    pub(super) fn new(access: &'a Access, policy: Arc<Policy>, parts: &Parts) -> Self {
+    pub(super) fn new(access: &'a Access, parts: &Parts) -> Self {
         let caller = Caller::of(&parts.extensions);
         let scheme = if caller.secure { "https" } else { "http" };
         let host = mirror::host(parts).and_then(super::proxies::host);
         let origin = format!("{scheme}://{}", host.as_deref().unwrap_or("localhost"));
         let pass = parts.extensions.get().cloned().unwrap_or_default();
-        Self { access, policy, caller, pass, origin }
+        Self { access, policy: &access.policy, caller, pass, origin }
     }
 
     /// Whether the client may know that this is a registry. Docker learns here, and only here, how to log in; so where tokens

@@ -52,6 +52,11 @@ impl Keys {
         Self { directory, now, ring: Mutex::default() }
     }
 
+    /// Whether that is their directory.
+    pub(super) fn are_in(&self, directory: &Path) -> bool {
+        self.directory == directory
+    }
+
     /// Seconds since 1970.
     pub(super) fn now(&self) -> u64 {
         (self.now)().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

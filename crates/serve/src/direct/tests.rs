@@ -3,14 +3,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferry_store::{Blob, BlobBody};
+use futures_util::StreamExt;
 use http::header::CONTENT_LENGTH;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::answer::Headers;
-use crate::body::of_blob;
+use crate::body::{BoxError, of_blob};
 use crate::server::{Limits, serve};
 
 /// Answers `/START-END` with that part of a file, as if the file had as many bytes as it once had.
@@ -131,4 +134,183 @@ async fn a_client_that_takes_nothing_is_given_up() {
     let _ = stream.read_to_end(&mut read).await;
     assert!(read.len() < content.len(), "all came");
     stop.cancel();
+}
+
+/// What a handler does with the bodies of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Between {
+    /// In pieces of a few bytes.
+    Split,
+    /// All bytes are others in the same number.
+    Copied,
+    /// Those of the second piece are left out, and said to be so.
+    Dropped,
+    /// It ends with an error after the first piece.
+    Broken,
+}
+
+#[derive(Clone)]
+struct Meddling(Files, Between);
+
+impl Handler for Meddling {
+    async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let meddled = !request.uri().path().starts_with("/0-");
+        let mut response = self.0.handle(request).await;
+        if !meddled {
+            return response;
+        }
+        if self.1 == Between::Dropped {
+            let length = response.headers()[CONTENT_LENGTH].to_str().unwrap().parse::<u64>().unwrap();
+            response = response.with(CONTENT_LENGTH, length - PIECE);
+        }
+        let between = self.1;
+        response.map(|body| StreamBody::new(meddled_with(body, between)).boxed_unsync())
+    }
+}
+
+fn meddled_with(
+    body: ResponseBody,
+    between: Between,
+) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, BoxError>> + Send {
+    let pieces = body.into_data_stream().enumerate();
+    pieces.flat_map(move |(number, piece)| {
+        let mut piece = piece.unwrap();
+        let parts = match between {
+            Between::Split => {
+                let mut parts = Vec::new();
+                while !piece.is_empty() {
+                    parts.push(Ok(piece.split_to(piece.len().min(70_001))));
+                }
+                parts
+            }
+            Between::Copied => vec![Ok(Bytes::copy_from_slice(&piece))],
+            Between::Dropped if number == 1 => vec![],
+            Between::Broken if number == 1 => vec![Err(BoxError::from("it is broken"))],
+            Between::Dropped | Between::Broken => vec![Ok(piece)],
+        };
+        stream::iter(parts.into_iter().map(|part| part.map(Frame::data)))
+    })
+}
+
+/// What comes of three requests that are sent at once: a file from its begin, another part of it that is meddled with, and the
+/// first again.
+async fn pipelined(content: &[u8], between: Between) -> Vec<u8> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    let stop = CancellationToken::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let handler = Meddling(Files(Arc::new(file)), between);
+    tokio::spawn(serve(listener, handler, Limits::default(), stop.clone()));
+    let _stop = stop.drop_guard();
+    let mut stream = connect(address).await;
+    let end = content.len();
+    let ask = |path: &str, more: &str| format!("GET /{path} HTTP/1.1\r\nHost: x\r\n{more}\r\n");
+    let first = ask(&format!("0-{end}"), "");
+    let asked =
+        [first.clone(), ask(&format!("7-{end}"), ""), ask(&format!("0-{end}"), "Connection: close\r\n")];
+    stream.write_all(asked.concat().as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    // A connection that is reset has ended as well.
+    let _ = stream.read_to_end(&mut read).await;
+    read
+}
+
+/// The bodies of answers; the last may be cut.
+fn bodies(mut all: &[u8]) -> Vec<&[u8]> {
+    let mut bodies = Vec::new();
+    while let Some(at) = all.windows(4).position(|window| window == b"\r\n\r\n") {
+        let head = std::str::from_utf8(&all[..at]).unwrap().to_lowercase();
+        assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+        let (_, length) = head.split_once("content-length: ").unwrap();
+        let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
+        let (body, rest) = all[at + 4..].split_at(length.min(all.len() - at - 4));
+        bodies.push(body);
+        all = rest;
+    }
+    bodies
+}
+
+#[tokio::test]
+async fn answers_to_pipelined_requests_are_each_their_own() {
+    let content = content(1_000_000);
+    let read = pipelined(&content, Between::Split).await;
+    let bodies = bodies(&read);
+    assert!(bodies[..] == [&content[..], &content[7..], &content[..]], "{} answers", bodies.len());
+}
+
+/// Whoever breaks the rule of this module is found out before a byte goes out that belongs elsewhere.
+#[tokio::test]
+async fn stand_ins_that_are_lost_end_the_connection_before_anything_else_is_sent() {
+    let content = content(1_000_000);
+    for between in [Between::Dropped, Between::Broken] {
+        let read = pipelined(&content, between).await;
+        let bodies = bodies(&read);
+        assert!(bodies.len() == 2 && bodies[0] == content, "{between:?}: {} answers", bodies.len());
+        assert!(bodies[1] == &content[7..][..bodies[1].len()], "{between:?}: they are its own bytes");
+        assert!(bodies[1].len() <= PIECE as usize, "{between:?}: {} bytes", bodies[1].len());
+    }
+}
+
+/// Copies cannot be told from other bytes; but nobody else gets what they stood for.
+#[tokio::test]
+async fn stand_ins_that_are_copied_do_not_mix_answers() {
+    let content = content(1_000_000);
+    let read = pipelined(&content, Between::Copied).await;
+    let bodies = bodies(&read);
+    assert!(bodies[0] == content && bodies.len() >= 2);
+    assert!(bodies[1].iter().all(|byte| *byte == 0), "no bytes of a file");
+    assert!(bodies.get(2).is_none_or(|body| body.is_empty()), "the connection has ended");
+}
+
+/// A copy of all that is written, as hyper makes it if it is told to, is no stand-in any more.
+#[tokio::test]
+async fn what_is_written_as_one_copy_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let outbox = Outbox::default();
+    let mut direct = Direct { stream: client, outbox: outbox.clone() };
+    direct.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    let stand_in = outbox.put(FileSlice { file, range: 0..10 }).unwrap();
+    let copy = Vec::from(&stand_in[..]);
+    let refused = direct.write_all(&copy).await.unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+}
+
+#[test]
+fn no_more_pieces_wait_than_there_are_places() {
+    let outbox = Outbox::default();
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    let put = || outbox.put(FileSlice { file: Arc::clone(&file), range: 0..PIECE });
+    let places: std::collections::HashSet<usize> = (0..PLACES).map(|_| offset(&put().unwrap())).collect();
+    assert_eq!(places.len(), PLACES, "each has its own");
+    assert!(put().is_err());
+}
+
+#[tokio::test]
+async fn what_was_begun_and_left_harms_nobody() {
+    let content = content(3_000_000);
+    let (address, _, _stop) = served(&content).await;
+    for taken in [1, 100_000, 1_000_000] {
+        let mut stream = connect(address).await;
+        stream.write_all(b"GET /0-3000000 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream.read_exact(&mut vec![0; taken]).await.unwrap();
+        drop(stream);
+        let mut other = connect(address).await;
+        assert!(ask(&mut other, "/5-2000000").await.1 == content[5..2_000_000]);
+    }
+}
+
+#[tokio::test]
+async fn a_head_alone_takes_nothing_from_the_next_answer() {
+    let content = content(600_000);
+    let (address, _, _stop) = served(&content).await;
+    let mut stream = connect(address).await;
+    stream.write_all(b"HEAD /0-600000 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    assert!(ask(&mut stream, "/9-600000").await.1 == content[9..]);
 }

@@ -16,6 +16,7 @@ use super::requests::Requests;
 use super::table::{CLIENTS, Table};
 use super::{ClientLimits, Excess, SpeedLimits};
 use crate::answer::Answer;
+use crate::blobs::Elsewhere;
 use crate::body::ResponseBody;
 use crate::caller::{Caller, Served};
 
@@ -128,6 +129,10 @@ impl Admitted {
     }
 
     fn measured(self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        // What the client does with the link is not seen, so all of it counts.
+        if let (Some(account), Some(Elsewhere(bytes))) = (&self.bytes, response.extensions().get()) {
+            account.add(*bytes);
+        }
         let unlimited = self.down.is_none() && self.bytes.is_none();
         if unlimited || response.body().is_end_stream() {
             return response;
@@ -206,5 +211,18 @@ mod tests {
         assert!(get().is_err());
         assert!(limiter.admit(&Method::HEAD, &caller(), &blob(false)).is_ok());
         assert!(limiter.admit(&Method::GET, &caller(), &blob(true)).is_ok());
+    }
+
+    #[test]
+    fn who_is_sent_elsewhere_has_taken_it_all() {
+        let daily_per_address = crate::Quota { bytes: Some(3), ..crate::Quota::default() };
+        let limiter = Limiter::new(ClientLimits { daily_per_address, ..ClientLimits::default() });
+        let get = || limiter.admit(&Method::GET, &caller(), &blob(false));
+        for (bytes, more) in [(2, true), (1, false)] {
+            let mut response = answer(StatusCode::TEMPORARY_REDIRECT, empty());
+            response.extensions_mut().insert(Elsewhere(bytes));
+            assert!(get().unwrap().answered(Ok(response)).is_ok());
+            assert_eq!(get().is_ok(), more);
+        }
     }
 }

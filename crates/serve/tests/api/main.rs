@@ -8,6 +8,7 @@
 
 mod access;
 mod client;
+mod guarded;
 mod limits;
 mod listings;
 mod mirror;

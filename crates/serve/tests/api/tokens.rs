@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use ferry_serve::{Access, Front, Limits, Mode, Policy, RegistryService, Users};
 use ferry_store::MemoryStore;
 
-use crate::access::{Guarded, basic, challenge, for_users, json, keys, policy, rules, users};
 use crate::client::Server;
+use crate::guarded::{Guarded, basic, challenge, for_users, json, keys, policy, rules, users};
 use crate::mirror::put;
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn tokens_are_given_as_clients_ask_for_them() {
     );
     assert_eq!(at.status("GET /token", "Bearer x").await, 401);
     assert_eq!(at.status("PUT /token", &me).await, 405);
-    at.access.replace(policy(Mode::Token, for_users()));
+    at.replace(policy(Mode::Token, for_users()));
     assert_eq!(at.status(&format!("GET /token?{scope}"), "").await, 401, "strangers may nothing at all");
     assert_eq!(at.status("GET /v2/quay.io/a/manifests/v1", &nobody).await, 401);
 }
@@ -93,6 +93,8 @@ async fn the_answer_of_the_token_server() {
     );
     let token = json(&at.post(&form).await)["access_token"].as_str().unwrap().to_owned();
     assert_eq!(at.status("GET /v2/quay.io/secret/a/manifests/v1", &format!("Bearer {token}")).await, 404);
+    let renewed = json(&at.post(&format!("{form}&access_type=offline")).await);
+    assert!(renewed["access_token"].is_string() && renewed.get("refresh_token").is_none(), "{renewed}");
     let password = "grant_type=password&username=me&password=secret&access_type=offline&client_id=containerd&service=cr.test&scope=repository:a:pull+repository:b:pull";
     let given = json(&at.post(password).await);
     assert_eq!(given["scope"], "repository:a:pull repository:b:pull");
@@ -149,18 +151,18 @@ async fn worthless_tokens_are_refused() {
 
     // For another registry with the same keys.
     let shared = |service: &str| Policy { service: service.to_owned(), ..policy(Mode::Token, rules()) };
-    at.access.replace(shared("other.test"));
+    at.replace(shared("other.test"));
     assert_eq!(good().await, 401);
-    at.access.replace(shared("cr.test"));
+    at.replace(shared("cr.test"));
     assert_eq!(good().await, 200);
     // The user is gone, or has another password.
-    at.access.replace(Policy { users: users(&["ci"]), ..shared("cr.test") });
+    at.replace(Policy { users: users(&["ci"]), ..shared("cr.test") });
     refused(&token, "removed user").await;
     let changed =
         Users::parse(&format!("me:{}", ferry_serve::hash_password("new").unwrap()), "users").unwrap();
-    at.access.replace(Policy { users: Some(changed), ..shared("cr.test") });
+    at.replace(Policy { users: Some(changed), ..shared("cr.test") });
     refused(&token, "changed password").await;
-    at.access.replace(shared("cr.test"));
+    at.replace(shared("cr.test"));
     assert_eq!(good().await, 200);
 
     at.time.fetch_sub(120, Ordering::Relaxed);

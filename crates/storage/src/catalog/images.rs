@@ -147,40 +147,23 @@ async fn meant(
 }
 
 async fn is_pinned_as(conn: &mut SqliteConnection, key: &Key, reference: &Reference) -> sqlx::Result<bool> {
-    let row: Option<i64> =
-        query_scalar("SELECT 1 FROM pins WHERE scope = $1 AND name = $2 AND reference = $3")
-            .bind(&key.scope)
-            .bind(&key.name)
-            .bind(reference.to_string())
-            .fetch_optional(conn)
-            .await?;
-    Ok(row.is_some())
+    let sql = "SELECT 1 FROM pins WHERE scope = $1 AND name = $2 AND reference = $3";
+    key.has(conn, sql, reference.to_string()).await
 }
 
 /// Whether another manifest needs this one, or has it as a referrer.
 async fn is_held(conn: &mut SqliteConnection, key: &Key, digest: &Digest) -> sqlx::Result<bool> {
-    let row: Option<i64> = query_scalar(concat!(
+    let sql = concat!(
         "SELECT 1 FROM manifests AS r WHERE r.scope = $1 AND r.name = $2 AND r.digest = $3 AND (",
         attached!(),
         " OR ",
         named!(),
         ")",
-    ))
-    .bind(&key.scope)
-    .bind(&key.name)
-    .bind(digest.to_string())
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.is_some())
+    );
+    key.has(conn, sql, digest.to_string()).await
 }
 
 async fn is_tagged(conn: &mut SqliteConnection, key: &Key, digest: &Digest) -> sqlx::Result<bool> {
-    let row: Option<i64> =
-        query_scalar("SELECT 1 FROM tags WHERE scope = $1 AND name = $2 AND digest = $3 LIMIT 1")
-            .bind(&key.scope)
-            .bind(&key.name)
-            .bind(digest.to_string())
-            .fetch_optional(conn)
-            .await?;
-    Ok(row.is_some())
+    let sql = "SELECT 1 FROM tags WHERE scope = $1 AND name = $2 AND digest = $3 LIMIT 1";
+    key.has(conn, sql, digest.to_string()).await
 }

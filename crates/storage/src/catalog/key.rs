@@ -1,6 +1,7 @@
 use ferry_oci::Name;
 use ferry_store::Scope;
 use serde_json::json;
+use sqlx::{SqliteConnection, query_scalar};
 
 /// A repository as the catalog names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,6 +34,18 @@ impl Key {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a statement finds a row for scope, name and a third text.
+    pub(super) async fn has(
+        &self,
+        conn: &mut SqliteConnection,
+        sql: &'static str,
+        third: String,
+    ) -> sqlx::Result<bool> {
+        let asked = query_scalar(sql).bind(&self.scope).bind(&self.name).bind(third);
+        let row: Option<i64> = asked.fetch_optional(conn).await?;
+        Ok(row.is_some())
     }
 }
 

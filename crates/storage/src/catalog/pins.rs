@@ -1,7 +1,7 @@
 //! What is never evicted.
 
 use ferry_oci::{Digest, Reference};
-use sqlx::{SqliteConnection, query, query_as, query_scalar};
+use sqlx::{SqliteConnection, query, query_as};
 
 use super::{Catalog, Key, decoded};
 use crate::images::ImagePlace;
@@ -49,14 +49,9 @@ impl Catalog {
 
 /// Whether something keeps the manifest from being removed as if nobody wanted it.
 pub(super) async fn is_pinned(conn: &mut SqliteConnection, key: &Key, digest: &Digest) -> sqlx::Result<bool> {
-    let row: Option<i64> = query_scalar(concat!(
+    let sql = concat!(
         "SELECT 1 FROM manifests AS r WHERE r.scope = $1 AND r.name = $2 AND r.digest = $3 AND ",
         pinned!(),
-    ))
-    .bind(&key.scope)
-    .bind(&key.name)
-    .bind(digest.to_string())
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.is_some())
+    );
+    key.has(conn, sql, digest.to_string()).await
 }
