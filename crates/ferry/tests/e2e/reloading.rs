@@ -143,9 +143,7 @@ async fn users_and_limits_are_read_at_a_hangup() {
 
 /// A size as the page writes those of some hundred kB.
 fn kilobytes(figure: &Value) -> String {
-    let bytes = figure.as_u64().unwrap();
-    assert!((100_000..999_000).contains(&bytes), "{bytes}");
-    format!("{:.0} kB", bytes as f64 / 1000.0)
+    format!("{:.0} kB", figure.as_f64().unwrap() / 1000.0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
