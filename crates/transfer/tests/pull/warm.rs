@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ferry_oci::{Name, Reference};
 use ferry_policy::platforms::{Mode, Selection};
-use ferry_store::{Kind, Operation, PageRequest, Repository, Result};
+use ferry_store::{Kind, Operation, PageRequest, Result};
 use ferry_testkit::images::verify;
 use ferry_transfer::Warm;
 
