@@ -16,7 +16,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use serde::de::DeserializeOwned;
 
 pub(crate) use access::{AccessConfig, AccessRule, Grants, Login, Otherwise};
 pub(crate) use content::{S3Config, StyleConfig};
@@ -35,7 +36,7 @@ use crate::Environment;
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
 /// A configuration as it was read.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Loaded {
     /// Where it was read; `None` if there is none.
     pub(crate) path: Option<PathBuf>,
@@ -67,10 +68,30 @@ impl Loaded {
     }
 
     fn parse(path: PathBuf, text: &str) -> anyhow::Result<Self> {
-        match parse(text) {
+        match parse::<Config>(text) {
             Ok(config) => Ok(Self { path: Some(path), config }),
             Err(mistake) => bail!("{}", mistake.within(&path)),
         }
+    }
+
+    /// The same with other rules of access, which somebody has sent as `text`. What it does not say stays, apart from the rules
+    /// and what counts where none fits.
+    ///
+    /// # Errors
+    /// If the text is not understood, with line and column.
+    pub(crate) fn with_access(&self, text: &str) -> anyhow::Result<Self> {
+        let sent: Option<AccessConfig> =
+            parse(text).map_err(|mistake: Mistake| anyhow!(mistake.within(Path::new("access"))))?;
+        let sent = sent.context("write what serve: access: holds, as in rules: [{allow: read}]")?;
+        let mut loaded = self.clone();
+        let access = &mut loaded.config.serve.get_or_insert_default().access;
+        *access = Some(sent.or(access.take().unwrap_or_default()));
+        Ok(loaded)
+    }
+
+    /// Who may use the registry, if that is said.
+    pub(crate) fn access(&self) -> Option<&AccessConfig> {
+        self.config.serve.as_ref()?.access.as_ref()
     }
 
     /// The name of the file in messages.
@@ -108,7 +129,7 @@ impl Mistake {
 }
 
 /// Parses a configuration. The text itself is never repeated in an error: it may hold what should not be shown.
-fn parse(text: &str) -> Result<Config, Mistake> {
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Mistake> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
@@ -185,7 +206,7 @@ mod tests {
             ("serve: {page: {figures: me}}\n", "f:1:25: unknown variant `me`"),
             ("sync: {}\n", "f:1:1: unknown field `sync`"),
         ] {
-            let mistake = parse(text).unwrap_err().within(Path::new("f"));
+            let mistake = parse::<Config>(text).unwrap_err().within(Path::new("f"));
             assert!(mistake.starts_with(expected), "{mistake}\nexpected {expected}");
             assert!(!mistake.contains("hunter2"), "{mistake}");
         }
@@ -241,10 +262,10 @@ serve:
     keep_withdrawn: 0s
   page: {enabled: true, figures: hidden}
 "#;
-        let config = parse(text).unwrap();
+        let config: Config = parse(text).unwrap();
         let shown = config.to_string();
-        assert_eq!(parse(&shown).unwrap().to_string(), shown, "what is shown can be read again");
+        assert_eq!(parse::<Config>(&shown).unwrap().to_string(), shown, "what is shown can be read again");
         assert!(json_schema().contains("allow_networks"));
-        assert!(parse("").is_ok(), "an empty file says nothing");
+        assert!(parse::<Config>("").is_ok(), "an empty file says nothing");
     }
 }

@@ -15,6 +15,7 @@ use ferry_serve::{
 };
 use ferry_storage::{Image, ImagePlace, Statistics, Storage};
 use ferry_store::{Error, Kind, Page, PageRequest, Result, Scope};
+use serde_json::Value;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +29,14 @@ use warmer::{Source, Warmer};
 /// For how long the storage is not counted again.
 const COUNTED_FOR: Duration = Duration::from_secs(3);
 
-/// A question to reload, with where to say what needs a restart.
-pub(crate) type Reload = oneshot::Sender<Result<Vec<String>>>;
+/// What the task is asked that goes by the configuration, with where to answer.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// To read it again. The answer is what needs a restart.
+    Reload(oneshot::Sender<Result<Vec<String>>>),
+    /// What it says now of access, after that was replaced by this text if there is one.
+    Access(Option<String>, oneshot::Sender<Result<Value>>),
+}
 
 /// A running server as those see it who look after it.
 pub(crate) struct Operated {
@@ -42,7 +49,7 @@ pub(crate) struct Operated {
     log: RwLock<Option<Arc<AccessLog>>>,
     warmer: Warmer,
     counted: AsyncMutex<Option<(Instant, Statistics)>>,
-    reload: mpsc::Sender<Reload>,
+    orders: mpsc::Sender<Order>,
     began: Instant,
     stop: CancellationToken,
     /// Connections of clients.
@@ -61,8 +68,8 @@ pub(crate) struct Kept {
 }
 
 impl Operated {
-    /// Requests to reload go to `reload`; once `stop` is cancelled it is not ready any more.
-    pub(crate) fn new(kept: Kept, reload: mpsc::Sender<Reload>, stop: CancellationToken) -> Self {
+    /// What changes the configuration goes to `orders`; once `stop` is cancelled it is not ready any more.
+    pub(crate) fn new(kept: Kept, orders: mpsc::Sender<Order>, stop: CancellationToken) -> Self {
         Self {
             storage: kept.storage,
             directory: kept.directory,
@@ -73,7 +80,7 @@ impl Operated {
             log: RwLock::default(),
             warmer: Warmer::new(stop.clone()),
             counted: AsyncMutex::default(),
-            reload,
+            orders,
             began: Instant::now(),
             stop,
             connections: Gauge::default(),
@@ -182,6 +189,15 @@ impl Operated {
             name: image.repository.clone(),
             reference: image.reference(),
         })
+    }
+
+    /// Asks the task that goes by the configuration.
+    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<Result<T>>) -> Order) -> Result<T> {
+        let stopping =
+            || Error::new(Kind::Unavailable, "change server", "configuration", "the server is stopping");
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(order(answer)).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
     }
 
     /// Where an image comes from.
@@ -294,10 +310,15 @@ impl Operations for Operated {
     }
 
     async fn reload(&self) -> Result<Vec<String>> {
-        let stopping = || Error::new(Kind::Unavailable, "reload", "configuration", "the server is stopping");
-        let (answer, answered) = oneshot::channel();
-        self.reload.send(answer).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())?
+        self.order(Order::Reload).await
+    }
+
+    async fn access(&self) -> Result<Value> {
+        self.order(|answer| Order::Access(None, answer)).await
+    }
+
+    async fn replace_access(&self, text: String) -> Result<Value> {
+        self.order(|answer| Order::Access(Some(text), answer)).await
     }
 }
 

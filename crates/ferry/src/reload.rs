@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::bail;
 use ferry_serve::{Front, Live};
 use ferry_store::{Error, Kind};
+use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -15,7 +17,7 @@ use crate::cli::ServeArguments;
 use crate::config::{Loaded, Registries};
 use crate::front::Lasting;
 use crate::notify::Notify;
-use crate::operations::Reload;
+use crate::operations::Order;
 use crate::remote;
 use crate::settings::{AccessLogAt, Serve};
 
@@ -27,12 +29,15 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// Reads and checks everything, and opens nothing.
-    fn read(&self) -> anyhow::Result<(Serve, Registries)> {
-        let loaded = Loaded::find(self.config.as_deref(), &self.environment)?;
-        let registries = Registries::new(&loaded, &self.environment)?;
+    fn read(&self) -> anyhow::Result<Loaded> {
+        Loaded::find(self.config.as_deref(), &self.environment)
+    }
+
+    /// Checks everything, and opens nothing.
+    fn check(&self, loaded: &Loaded) -> anyhow::Result<(Serve, Registries)> {
+        let registries = Registries::new(loaded, &self.environment)?;
         remote::check(&registries, &self.environment)?;
-        Ok((Serve::new(self.typed.clone(), &loaded, &self.environment)?, registries))
+        Ok((Serve::new(self.typed.clone(), loaded, &self.environment)?, registries))
     }
 }
 
@@ -40,7 +45,7 @@ impl Written {
 pub(crate) struct Told {
     /// SIGHUP, which would end the process if nobody waited for it.
     hangups: Signal,
-    asked: mpsc::Receiver<Reload>,
+    orders: mpsc::Receiver<Order>,
 }
 
 impl Told {
@@ -48,8 +53,8 @@ impl Told {
     ///
     /// # Errors
     /// If the system does not let us.
-    pub(crate) fn new(asked: mpsc::Receiver<Reload>) -> std::io::Result<Self> {
-        Ok(Self { hangups: signal(SignalKind::hangup())?, asked })
+    pub(crate) fn new(orders: mpsc::Receiver<Order>) -> std::io::Result<Self> {
+        Ok(Self { hangups: signal(SignalKind::hangup())?, orders })
     }
 }
 
@@ -58,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) written: Written,
     /// What needs a restart, as it was at the start.
     pub(crate) settings: Serve,
+    /// What it goes by now.
+    pub(crate) loaded: Loaded,
     /// Where clients come in until it ends, whatever is configured meanwhile.
     pub(crate) listening: Vec<SocketAddr>,
     pub(crate) lasting: Arc<Lasting>,
@@ -83,27 +90,55 @@ fn fit(settings: &Serve, listening: &[SocketAddr]) -> anyhow::Result<()> {
 }
 
 impl Running {
-    /// Reads the configuration again whenever it is told to.
-    pub(crate) async fn reload_when_told(self, mut told: Told) {
+    /// Reads the configuration again whenever it is told to, and does what else is ordered.
+    pub(crate) async fn reload_when_told(mut self, mut told: Told) {
         loop {
-            let answer = tokio::select! {
-                _ = told.hangups.recv() => None,
-                answer = told.asked.recv() => match answer {
-                    Some(answer) => Some(answer),
-                    None => return,
-                },
+            let order = tokio::select! {
+                _ = told.hangups.recv() => {
+                    // What is wrong has been said.
+                    let _ = self.reload().await;
+                    continue;
+                }
+                order = told.orders.recv() => order,
             };
-            let reloaded = self.reload().await;
-            if let Some(answer) = answer {
-                // Whoever asked may be gone.
-                let _ = answer
-                    .send(reloaded.map_err(|why| Error::new(Kind::Invalid, "reload", "configuration", why)));
+            let wrong = |why| Error::new(Kind::Invalid, "reload", "configuration", why);
+            // Whoever asked may be gone.
+            match order {
+                Some(Order::Reload(answer)) => drop(answer.send(self.reload().await.map_err(wrong))),
+                Some(Order::Access(sent, answer)) => drop(answer.send(self.access(sent).await)),
+                None => return,
             }
         }
     }
 
+    /// What counts of access, after it was replaced if something was sent.
+    async fn access(&mut self, sent: Option<String>) -> Result<Value, Error> {
+        const OPERATION: &str = "change access";
+        let error = |kind, why| Error::new(kind, OPERATION, "serve: access", why);
+        if self.loaded.access().is_none() {
+            let why = "this server runs without; write serve: access: into its configuration and reload it";
+            return Err(error(Kind::Denied, why.to_owned()));
+        }
+        if let Some(text) = sent {
+            let replaced = self.replace_access(&text).await;
+            replaced.map_err(|why| error(Kind::Invalid, format!("all stays as it was: {why:#}")))?;
+            note!("ferry: access was replaced; it counts until the configuration is read again");
+        }
+        serde_json::to_value(self.loaded.access()).map_err(|e| error(Kind::Invalid, e.to_string()))
+    }
+
+    async fn replace_access(&mut self, text: &str) -> anyhow::Result<()> {
+        let loaded = self.loaded.with_access(text)?;
+        let keys = |loaded: &Loaded| loaded.access().and_then(|access| access.keys.clone());
+        if keys(&loaded) != keys(&self.loaded) {
+            bail!("keys: others can only be configured, and count after a restart");
+        }
+        let (settings, registries) = self.written.check(&loaded)?;
+        self.go_by(loaded, &settings, registries).await
+    }
+
     /// What needs a restart; otherwise what is wrong, which is said as well.
-    async fn reload(&self) -> Result<Vec<String>, String> {
+    async fn reload(&mut self) -> Result<Vec<String>, String> {
         self.notify.reloading();
         if let Some(log) = self.lasting.operated.log() {
             log.reopen();
@@ -123,19 +158,31 @@ impl Running {
         reloaded
     }
 
-    /// Everything is opened before anything is exchanged. What is configured has to be good for where clients come in now, which
-    /// need not be what the configuration says by now, nor what it ever said.
-    async fn apply(&self) -> anyhow::Result<Vec<String>> {
-        let (settings, registries) = self.written.read()?;
-        fit(&settings, &self.listening)?;
-        let reached = (registries, self.written.environment.clone());
-        let operated = &self.lasting.operated;
+    async fn apply(&mut self) -> anyhow::Result<Vec<String>> {
+        let loaded = self.written.read()?;
+        let (settings, registries) = self.written.check(&loaded)?;
+        let operated = Arc::clone(&self.lasting.operated);
         let log = access_log(settings.operation.access_log.as_ref(), operated.log())?;
-        self.lasting.change(&self.front, &settings, reached).await?;
+        self.go_by(loaded, &settings, registries).await?;
         let before = operated.set_log(log);
         // Waits for what is still to be written to a log that is no more.
         tokio::task::spawn_blocking(move || drop(before));
         Ok(self.restart(&settings))
+    }
+
+    /// Everything is opened before anything is exchanged. What is configured has to be good for where clients come in now,
+    /// which need not be what the configuration says by now, nor what it ever said.
+    async fn go_by(
+        &mut self,
+        loaded: Loaded,
+        settings: &Serve,
+        registries: Registries,
+    ) -> anyhow::Result<()> {
+        fit(settings, &self.listening)?;
+        let reached = (registries, self.written.environment.clone());
+        self.lasting.change(&self.front, settings, reached).await?;
+        self.loaded = loaded;
+        Ok(())
     }
 
     /// The fields that have changed and only count after a restart.
@@ -143,7 +190,10 @@ impl Running {
         let old = &self.settings;
         let of = |settings: &Serve| format!("{:?}", settings.options);
         let (was, is) = (&old.operation, &new.operation);
+        let keys = |settings: &Serve| settings.access.as_ref().map(|access| access.keys(&settings.storage));
+        let other_keys = keys(old).zip(keys(new)).is_some_and(|(was, is)| was != is);
         let changed = [
+            ("access: keys", other_keys),
             ("storage", old.storage != new.storage),
             ("listen", old.listen != new.listen),
             ("tls", old.tls != new.tls),

@@ -39,11 +39,11 @@ pub(crate) async fn serve(
     let tls = https.as_ref().map(|https| &https.tls);
     let listeners = listeners::open(&settings, tls, &written.environment).await?;
     let before = https.as_ref().map(|https| https.before(listeners::encrypted_port(&listeners)));
-    let (reload, asked) = mpsc::channel(1);
-    let told = Told::new(asked)?;
+    let (orders, ordered) = mpsc::channel(1);
+    let told = Told::new(ordered)?;
     let (directory, size_limit) = (settings.storage.clone(), settings.options.size_limit);
     let kept = Kept { storage: Arc::clone(&storage), directory: directory.clone(), size_limit };
-    let operated = Arc::new(Operated::new(kept, reload, stop.clone()));
+    let operated = Arc::new(Operated::new(kept, orders, stop.clone()));
     operated.set_log(log);
     let reached = (registries, written.environment.clone());
     let lasting = Lasting::new((&storage, directory), Arc::clone(&operated), before);
@@ -59,7 +59,8 @@ pub(crate) async fn serve(
     let certificates = https.map(|https| https.look_after(&stop));
     let lasting = Arc::new(lasting);
     let listening = listeners.iter().map(Listener::address).collect::<Result<_, _>>()?;
-    let running = Running { written, settings, listening, lasting: Arc::clone(&lasting), front, notify };
+    let (loaded, lasting_too) = (loaded.clone(), Arc::clone(&lasting));
+    let running = Running { written, settings, loaded, listening, lasting: lasting_too, front, notify };
     run(running, (listeners, told), stop).await;
     if let Some(certificates) = certificates {
         certificates.join_all().await;

@@ -41,6 +41,8 @@ const IDLE: Duration = Duration::from_secs(10);
 /// | `GET /api/v1/pins` | what is never evicted |
 /// | `POST /api/v1/pins`, `DELETE /api/v1/pins?image=I` | `{"image": I}`: pins, unpins |
 /// | `POST /api/v1/reload` | reads the configuration again |
+/// | `GET /api/v1/access` | who may use the registry, in the form of the configuration |
+/// | `PUT /api/v1/access` | the same as YAML or JSON: counts until the configuration is read again |
 ///
 /// An image is named as `docker pull` names it, by the registry that it comes from. Errors are `{"error": TEXT}`.
 #[derive(Clone)]

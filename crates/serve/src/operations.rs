@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use ferry_oci::{Digest, ImageReference, Registry, Tag};
 use ferry_policy::platforms::Selection;
 use ferry_store::{Page, PageRequest, Result};
+use serde_json::Value;
 
 use crate::figures::Figures;
 
@@ -45,6 +46,14 @@ pub trait Operations: Send + Sync + 'static {
 
     /// Reads the configuration again and goes by it; what of it needs a restart is told. If it is wrong, all stays as it was.
     async fn reload(&self) -> Result<Vec<String>>;
+
+    /// Who may use the registry, as it counts now, in the form in which it is configured. Nothing secret is in it.
+    /// [`Kind::Denied`](ferry_store::Kind::Denied) if nothing was ever said about that.
+    async fn access(&self) -> Result<Value>;
+
+    /// Lets other rules count until the configuration is read again; answers with what counts then. If `text` is wrong all
+    /// stays as it was.
+    async fn replace_access(&self, text: String) -> Result<Value>;
 }
 
 /// Images to fetch.

@@ -9,8 +9,8 @@ use super::Output;
 
 /// Let a running mirror fetch images before anybody asks for them.
 ///
-/// Images are named by the registry that they come from, and fetched whole: index, manifests, blobs. They are fetched by the mirror,
-/// which goes on if this command is stopped.
+/// Images are named by the registry that they come from, and fetched whole: index, manifests, blobs, and what refers to them as
+/// signatures do. They are fetched by the mirror, which goes on if this command is stopped.
 #[derive(Debug, Args)]
 pub(crate) struct WarmArguments {
     /// The images, as docker pull names them

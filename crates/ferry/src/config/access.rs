@@ -105,6 +105,24 @@ pub(crate) struct AccessRule {
     pub(crate) platforms: OneOrMore<Parsed<Pattern>>,
 }
 
+impl AccessConfig {
+    /// With what `before` says of that which this leaves out: all but the rules, and what counts where none fits.
+    pub(crate) fn or(self, before: Self) -> Self {
+        let Self { mode, users, rules, otherwise, realm, service, keys, trusted_proxies } = self;
+        let proxies = if is_none(&trusted_proxies) { before.trusted_proxies } else { trusted_proxies };
+        Self {
+            mode: mode.or(before.mode),
+            users: users.or(before.users),
+            rules,
+            otherwise,
+            realm: realm.or(before.realm),
+            service: service.or(before.service),
+            keys: keys.or(before.keys),
+            trusted_proxies: proxies,
+        }
+    }
+}
+
 fn is_none<T>(list: &OneOrMore<T>) -> bool {
     list.0.is_empty()
 }

@@ -23,7 +23,7 @@ use super::tls::HttpsConfig;
 use crate::credentials::is_helper_name;
 
 /// The configuration of ferry.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// How registries are reached, and with which accounts; by host, as references name it. "*" is for all others.
@@ -52,7 +52,7 @@ impl FromStr for Which {
 }
 
 /// One registry.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RegistryConfig {
     /// The accounts to use, the preferred one first; the next one is used when the pull quota of those before it is used
@@ -180,7 +180,7 @@ impl From<Account> for AccountFields {
 }
 
 /// TLS towards a registry.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TlsConfig {
     /// Files with root certificates (PEM) to trust beside those of the system.
@@ -221,7 +221,7 @@ impl FromStr for MinVersion {
 }
 
 /// How large blobs are uploaded.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum UploadConfig {
     /// In requests that end when nothing comes, so that uploads can be resumed.

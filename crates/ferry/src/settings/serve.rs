@@ -291,6 +291,33 @@ mod tests {
     }
 
     #[test]
+    fn who_took_an_open_address_keeps_its_rules() {
+        let serve = |access: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("ferry.yaml");
+            std::fs::write(&path, format!("serve: {{storage: d, listen: '127.0.0.1:0', {access}}}\n"))
+                .unwrap();
+            let loaded = Loaded::find(Some(&path), &Environment::default()).unwrap();
+            let typed = ServeArguments {
+                storage: None,
+                listen: None,
+                open: false,
+                mirror: false,
+                untagged_older_than: None,
+                size_limit: None,
+                evict_pushed: false,
+            };
+            let serve = Serve::new(typed, &loaded, &Environment::default()).unwrap();
+            serve.may_listen("this server listens on", "0.0.0.0:5000".parse().unwrap())
+        };
+        assert!(serve("access: {rules: [{allow: read}]}").is_ok());
+        for access in ["", "access: {rules: [{allow: push}]}", "mirror: {}"] {
+            let refused = serve(access).unwrap_err().to_string();
+            assert!(refused.contains("this server listens on 0.0.0.0:5000: others could reach"), "{refused}");
+        }
+    }
+
+    #[test]
     fn https_is_spoken_at_its_own_addresses_or_everywhere() {
         let listens = |text: &str, typed: Option<&str>| {
             let directory = tempfile::tempdir().unwrap();

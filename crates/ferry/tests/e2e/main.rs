@@ -58,6 +58,7 @@ mod people;
 mod profiles;
 mod quirks;
 mod ranges;
+mod reloading;
 mod requests;
 mod rewriting;
 mod tls;

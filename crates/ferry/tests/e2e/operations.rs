@@ -16,18 +16,18 @@ use crate::harness::{Ferry, Served, check, push, signal};
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A mirror that is looked after, of a registry behind a link.
-struct Looked {
-    ferry: Ferry,
-    link: Link,
-    images: Vec<NamedImage>,
-    child: Child,
-    address: String,
+pub struct Looked {
+    pub ferry: Ferry,
+    pub link: Link,
+    pub images: Vec<NamedImage>,
+    pub child: Child,
+    pub address: String,
     admin: String,
     _out: Lines<BufReader<ChildStdout>>,
     _upstream: Served,
 }
 
-fn image(tag: &str, size: usize) -> NamedImage {
+pub fn image(tag: &str, size: usize) -> NamedImage {
     let image = ImageBuilder::new(MediaTypes::Oci)
         .platform("linux/amd64", [Layer::random(1, size)])
         .platform("linux/arm64", [Layer::random(2, size)])
@@ -35,7 +35,7 @@ fn image(tag: &str, size: usize) -> NamedImage {
     NamedImage { repository: "a/b".parse().unwrap(), tag: tag.parse().unwrap(), image }
 }
 
-fn http() -> reqwest::Client {
+pub fn http() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
@@ -45,7 +45,7 @@ async fn status(url: String) -> StatusCode {
 }
 
 /// Waits for what another process is about to do.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     for _ in 0..600 {
         if is_so().await {
             return;
@@ -57,7 +57,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 impl Looked {
     /// `more` is what is said below `serve`.
-    async fn new(images: Vec<NamedImage>, options: LinkOptions, more: &str) -> Self {
+    pub async fn new(images: Vec<NamedImage>, options: LinkOptions, more: &str) -> Self {
         let ferry = Ferry::new();
         let upstream = ferry.serve(&ferry.path("upstream"), 0).await;
         push(&images, &upstream.host()).await;
@@ -81,17 +81,21 @@ impl Looked {
         std::fs::read_to_string(self.ferry.path("errors")).unwrap()
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, String) {
+    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, String) {
+        self.send(method, path, body.map(|body| body.to_string())).await
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: Option<String>) -> (StatusCode, String) {
         let url = format!("http://{}{path}", self.admin);
         let mut request = http().request(method, url).bearer_auth(TOKEN);
         if let Some(body) = body {
-            request = request.body(body.to_string());
+            request = request.body(body);
         }
         let answer = request.send().await.unwrap();
         (answer.status(), answer.text().await.unwrap())
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub async fn get(&self, path: &str) -> Value {
         let (status, text) = self.ask(Method::GET, path, None).await;
         assert_eq!(status, StatusCode::OK, "{text}");
         serde_json::from_str(&text).unwrap()
@@ -124,7 +128,7 @@ impl Looked {
     }
 }
 
-fn configure(ferry: &Ferry, upstream: &str, more: &str) {
+pub fn configure(ferry: &Ferry, upstream: &str, more: &str) {
     let text = format!(
         "serve:\n  mirror: {{upstreams: [\"{upstream}\"], default: \"{upstream}\", freshness: {{moving: 1h}}}}\n  \
          admin: {{listen: \"127.0.0.1:0\", token: {{file: token}}}}\n{more}"
@@ -132,7 +136,7 @@ fn configure(ferry: &Ferry, upstream: &str, more: &str) {
     std::fs::write(ferry.path("ferry.yaml"), text).unwrap();
 }
 
-async fn usual() -> Looked {
+pub async fn usual() -> Looked {
     Looked::new(vec![image("v1", 50_000), image("v2", 60_000)], LinkOptions::default(), "").await
 }
 

@@ -1,5 +1,6 @@
 //! What can be asked for.
 
+use bytes::Bytes;
 use ferry_oci::{ImageReference, Registry};
 use ferry_policy::platforms::{Mode, Pattern, Selection};
 use ferry_store::{Cursor, PageRequest, Result as StoreResult};
@@ -45,8 +46,10 @@ pub(super) async fn call(
         (&Method::POST, "pins") => pin(operations, body).await,
         (&Method::DELETE, "pins") => unpin(operations, &query).await,
         (&Method::POST, "reload") => reload(operations).await,
+        (&Method::GET, "access") => done(operations.access().await).map(|access| ok(&access)),
+        (&Method::PUT, "access") => replace_access(operations, body).await,
         (&Method::GET, what) if what.starts_with("warm/") => warming(operations, what).await,
-        (_, "figures" | "flights" | "health" | "cache" | "warm" | "pins" | "reload") => {
+        (_, "figures" | "flights" | "health" | "cache" | "warm" | "pins" | "reload" | "access") => {
             Err(error(StatusCode::METHOD_NOT_ALLOWED, "this path knows other methods"))
         }
         _ => Err(error(StatusCode::NOT_FOUND, "there is no such path below /api/v1/")),
@@ -75,8 +78,12 @@ fn image_of(query: &Query) -> Result<ImageReference, Refusal> {
     image(query.get("image").ok_or_else(|| bad("?image=IMAGE is needed"))?)
 }
 
+async fn content(body: &mut RequestBody) -> Result<Bytes, Refusal> {
+    body.manifest().await.map_err(|_| bad("the body is cut, or too large"))
+}
+
 async fn document(body: &mut RequestBody) -> Result<Value, Refusal> {
-    let bytes = body.manifest().await.map_err(|_| bad("the body is cut, or too large"))?;
+    let bytes = content(body).await?;
     serde_json::from_slice(&bytes).map_err(|e| bad(&format!("the body is no JSON: {e}")))
 }
 
@@ -151,4 +158,9 @@ async fn unpin(operations: &dyn Operations, query: &Query) -> Answered {
 
 async fn reload(operations: &dyn Operations) -> Answered {
     Ok(ok(&json!({"restart": done(operations.reload().await)?})))
+}
+
+async fn replace_access(operations: &dyn Operations, body: &mut RequestBody) -> Answered {
+    let text = String::from_utf8(content(body).await?.into()).map_err(|_| bad("the body is no text"))?;
+    Ok(ok(&done(operations.replace_access(text).await)?))
 }

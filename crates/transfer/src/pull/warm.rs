@@ -10,9 +10,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::flight::{Flights, Landed, Opened};
 use super::tasks::again;
 use super::{PullThrough, Pulled};
+use crate::sources::{is_refusal, referrers};
 
 /// Blobs of one image that are fetched at once; each may use several connections.
 const BLOBS: usize = 4;
+
+/// The most that may refer to an image.
+const REFERRERS: usize = 1_000;
 
 const OPERATION: &str = "warm image";
 
@@ -28,8 +32,9 @@ pub struct Warm<'a> {
 }
 
 impl PullThrough {
-    /// Brings an image into the cache: indexes, manifests and blobs, and returns when everything is there. What others ask
-    /// for at the same time is fetched once for both. `kept` is told the size of everything as it is there.
+    /// Brings an image into the cache: indexes, manifests, blobs, and what refers to the image as signatures do; returns when
+    /// everything is there. What others ask for at the same time is fetched once for both. `kept` is told the size of
+    /// everything as it is there.
     ///
     /// If the future is dropped the blobs under way come all the same.
     ///
@@ -38,22 +43,46 @@ impl PullThrough {
     /// [`Kind::Full`] if there is no room to keep a blob.
     pub async fn warm(&self, image: Warm<'_>, kept: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
         let pulled = self.pulled(image.name);
-        let blobs = pulled.manifests_of(image, kept).await?;
-        let keep = |blob: Descriptor| {
-            let pulled = &pulled;
-            async move { pulled.keep(&blob.digest).await.map(kept) }
-        };
-        stream::iter(blobs).map(keep).buffer_unordered(BLOBS).try_collect().await
+        let root = pulled.bring(image, kept).await?;
+        for referrer in pulled.referrers_of(&root).await? {
+            let reference = &Reference::Digest(referrer.digest);
+            pulled.bring(Warm { reference, platforms: None, ..image }, kept).await?;
+        }
+        Ok(())
     }
 }
 
 impl Pulled {
-    /// Brings the manifests; returns the blobs that they name.
+    /// Brings manifests and blobs; which the first of the manifests is.
+    async fn bring(&self, image: Warm<'_>, kept: &(dyn Fn(u64) + Send + Sync)) -> Result<Digest> {
+        let (root, blobs) = self.manifests_of(image, kept).await?;
+        let keep = |blob: Descriptor| async move { self.keep(&blob.digest).await.map(kept) };
+        stream::iter(blobs).map(keep).buffer_unordered(BLOBS).try_collect::<()>().await?;
+        Ok(root)
+    }
+
+    /// What refers to an image. An upstream that does not say has nothing.
+    async fn referrers_of(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        match referrers(self, subject, REFERRERS).await {
+            Ok(found) if found.len() > REFERRERS => {
+                let many =
+                    format!("more than {REFERRERS} artifacts refer to the image, which itself is there");
+                Err(Error::new(Kind::Invalid, OPERATION, subject, many))
+            }
+            Err(error) if is_refusal(error.kind()) => {
+                tracing::info!(%error, "the upstream does not say what refers to its images");
+                Ok(Vec::new())
+            }
+            found => found,
+        }
+    }
+
+    /// Brings the manifests; returns which the first is, and the blobs that they name.
     async fn manifests_of(
         &self,
         image: Warm<'_>,
         kept: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Vec<Descriptor>> {
+    ) -> Result<(Digest, Vec<Descriptor>)> {
         let root = self.manifest(image.reference).await?;
         let mut seen = HashSet::from([root.digest()]);
         let (mut waiting, mut blobs) = (wanted(&root, image.platforms)?, Vec::new());
@@ -77,7 +106,7 @@ impl Pulled {
             manifest.blobs().into_iter().for_each(|one| blob(one, &mut seen));
             waiting.extend(chosen(&manifest, image.platforms));
         }
-        Ok(blobs)
+        Ok((root.digest(), blobs))
     }
 
     /// Brings a blob into the cache; its size once it is there.

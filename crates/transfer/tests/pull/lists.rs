@@ -28,7 +28,7 @@ async fn tags(mirror: &Mirror) -> Result<Page<TagEntry>> {
 }
 
 /// An image, and something that refers to it.
-async fn with_sbom(mirror: &Mirror) -> (Image, Image) {
+pub async fn with_sbom(mirror: &Mirror) -> (Image, Image) {
     let image = mirror.image(14, "v1").await;
     let sbom = Image::artifact(&image.root, "application/vnd.example.sbom", "sbom");
     sbom.push_to(&*mirror.upstream.writer(APP), None).await.unwrap();

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ferry_oci::{Name, Reference};
 use ferry_policy::platforms::{Mode, Selection};
-use ferry_store::{Kind, Operation, Result};
+use ferry_store::{Kind, Operation, PageRequest, Result};
 use ferry_testkit::images::verify;
 use ferry_transfer::Warm;
 
 use crate::fixtures::*;
+use crate::lists::with_sbom;
 
 async fn warm(mirror: &Mirror, reference: &Reference, platform: Option<&str>) -> Result<u64> {
     let name: Name = name(APP);
@@ -35,6 +36,27 @@ async fn what_is_warm_costs_the_upstream_nothing() {
     assert_eq!(warm(&mirror, &by_tag("v1"), None).await.unwrap(), bytes, "all is there");
     let asked = mirror.upstream.take();
     assert_eq!((asked.manifest, asked.blob, asked.resolve, asked.stat), (0, 0, 0, 0), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refers_to_an_image_comes_with_it() {
+    let mirror = Mirror::new().await;
+    let (image, sbom) = with_sbom(&mirror).await;
+    warm(&mirror, &by_tag("v1"), Some("linux/arm64")).await.unwrap();
+    assert_eq!(mirror.upstream.take().referrers, 1);
+    let (app, digest) = (mirror.app(), sbom.root.digest());
+    let listed = app.referrers(&image.root.digest(), None, PageRequest::default()).await.unwrap();
+    assert_eq!(listed.items.iter().map(|found| found.digest).collect::<Vec<_>>(), [digest]);
+    verify(&*app, &Reference::Digest(digest)).await.unwrap();
+    let asked = mirror.upstream.take();
+    assert_eq!(asked, ferry_store::Counts::default(), "all is there");
+    // An upstream that does not answer the question has nothing of the kind, one that fails may have.
+    for (fails, expected) in [(Kind::Denied, None), (Kind::Unavailable, Some(Kind::Unavailable))] {
+        let mirror = Mirror::new().await;
+        mirror.image(1, "v1").await;
+        mirror.upstream.fail(Operation::Referrers, fails);
+        assert_eq!(kind(warm(&mirror, &by_tag("v1"), None).await), expected, "{fails:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
