@@ -59,8 +59,12 @@ async fn a_digest_is_no_password() {
 }
 
 /// Something on this machine that nobody configured; counts who comes.
-pub async fn internal() -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn internal() -> (String, Arc<AtomicUsize>) {
+    internal_at("127.0.0.1:0").await
+}
+
+pub async fn internal_at(at: &str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(at).await.unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&count);
     tokio::spawn(async move {

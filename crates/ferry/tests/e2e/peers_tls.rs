@@ -83,6 +83,7 @@ async fn podman_logs_in_and_pulls_over_https() {
     let secured = Secured::new().await;
     std::fs::write(secured.ferry.path("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)
         .unwrap();
+    std::fs::write(secured.ferry.path("auth.json"), "{}").unwrap();
     let (name, address) = (secured.name("127.0.0.1"), secured.address);
     let podman = "export REGISTRY_AUTH_FILE=$HOME/auth.json; podman --storage-driver vfs --root $HOME/root --runroot $HOME/run";
     let login = format!("{podman} login --cert-dir certs -u {USER} -p GIVEN {address}");

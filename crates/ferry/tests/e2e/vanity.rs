@@ -13,7 +13,7 @@ use reqwest::StatusCode;
 use crate::harness::{Ferry, Served};
 use crate::mirror_clients::PLATFORMS;
 use crate::mirror_harness::{config, get, prefix, start};
-use crate::mirror_strangers::internal;
+use crate::mirror_strangers::internal_at;
 use crate::peers_accounts::{Guarded, push_known};
 
 /// A mirror of a registry that sends it on with everything.
@@ -93,7 +93,8 @@ const OUTSIDE: &str = "vanity.corp.test";
 
 /// A registry outside that points inside is not followed, and that is its own fault: 502. `pull` says what a client said.
 pub async fn refused(pull: impl AsyncFn(String) -> String) {
-    let (inside, visits) = internal().await;
+    // Elsewhere than the proxy, whose own address is refused for another reason.
+    let (inside, visits) = internal_at("127.0.0.2:0").await;
     let fake = sending_to(format!("http://{inside}")).await;
     let proxy = Squid::start(&[OUTSIDE]).await.unwrap();
     let registry = format!("{OUTSIDE}:{}", fake.address().port());
