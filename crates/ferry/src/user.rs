@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -44,7 +44,8 @@ pub(crate) fn change(settings: &User) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Writes the file whole or not at all. A new one is for its owner alone; one that is there keeps its permissions.
+/// Writes the file whole or not at all. A new one is for its owner alone; one that is there keeps its owner and permissions, so
+/// that a server that runs as somebody else can still read what root has changed.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     // A link stays a link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -54,6 +55,10 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let written =
         File::options().write(true).create_new(true).mode(0o600).open(temporary).and_then(|mut file| {
             if let Ok(there) = fs::metadata(&path) {
+                let made = file.metadata()?;
+                if (made.uid(), made.gid()) != (there.uid(), there.gid()) {
+                    fchown(&file, Some(there.uid()), Some(there.gid()))?;
+                }
                 file.set_permissions(there.permissions())?;
             }
             file.write_all(text.as_bytes())?;
@@ -65,4 +70,29 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
         let _ = fs::remove_file(temporary);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    #[test]
+    fn who_could_read_the_file_can_still() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users");
+        let seen = || {
+            let there = fs::metadata(&file).unwrap();
+            (there.uid(), there.gid(), there.permissions().mode() & 0o777)
+        };
+        write(&file, "").unwrap();
+        assert_eq!(seen().2, 0o600);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        // Only root can give a file away; for others it stays theirs.
+        let _ = chown(&file, Some(65532), Some(65532));
+        let before = seen();
+        write(&file, "me:hash\n").unwrap();
+        assert_eq!((seen(), fs::read_to_string(&file).unwrap()), (before, "me:hash\n".to_owned()));
+    }
 }

@@ -75,7 +75,7 @@ pub(crate) struct AccessRule {
     /// Allow this: read, push (brings read), delete, all; list (tags and repositories) alone.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) allow: OneOrMore<Parsed<Grants>>,
-    /// The same, and no limit of speed, requests or quota applies.
+    /// The same, and no limit of speed or quota applies.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) privilege: OneOrMore<Parsed<Grants>>,
     /// Forbid this: read, push, delete, all, list.

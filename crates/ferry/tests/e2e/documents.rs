@@ -52,12 +52,18 @@ fn parse(configuration: &str) -> Value {
     serde_saphyr::from_str(configuration).unwrap()
 }
 
+/// A secret that is long enough for every use.
+const SECRET: &str = "c2VjcmV0c2VjcmV0";
+
+/// A file of users: `me`, whose password is `secret`.
+const USERS: &str = "me:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+
 /// What a configuration needs around it.
 #[derive(Default)]
 struct Needs {
     /// Files with certificates and keys, which are read.
     pem: Vec<String>,
-    /// Files with secrets, and what they hold.
+    /// Files with secrets or users, and what they hold.
     secrets: Vec<(String, &'static str)>,
     variables: Vec<(String, &'static str)>,
 }
@@ -77,6 +83,7 @@ impl Needs {
             ("ca", Value::Array(paths)) => {
                 self.pem.extend(paths.iter().map(|path| path.as_str().unwrap().to_owned()));
             }
+            ("users", Value::String(path)) => self.secrets.push((path.clone(), USERS)),
             ("file", Value::String(path)) => self.secrets.push((path.clone(), secret)),
             ("env", Value::String(name)) => self.variables.push((name.clone(), secret)),
             ("proxy", _) => self.find(value, PROXY),
@@ -100,7 +107,16 @@ impl Needs {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn configurations_in_documents_are_right() {
-    for name in ["configuration.md", "mirror.md", "registries.md", "targets.md"] {
+    let names = [
+        "configuration.md",
+        "mirror.md",
+        "operating.md",
+        "registries.md",
+        "security.md",
+        "serve.md",
+        "targets.md",
+    ];
+    for name in names {
         for language in LANGUAGES {
             let found = configurations(language, name);
             assert!(!found.is_empty(), "{language}/{name} shows no configuration");
@@ -109,7 +125,7 @@ async fn configurations_in_documents_are_right() {
             for text in found {
                 let ferry = Ferry::new();
                 let mut needs = Needs::default();
-                needs.find(&parse(&text), "secret");
+                needs.find(&parse(&text), SECRET);
                 needs.provide(&ferry);
                 fs::write(ferry.path("ferry.yaml"), &text).unwrap();
                 let mut command = ferry.command(&["--config", "ferry.yaml", "config", "check"]);

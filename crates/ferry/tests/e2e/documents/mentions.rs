@@ -78,7 +78,8 @@ async fn options_that_are_shown_exist() {
             else {
                 continue;
             };
-            let given: Vec<&str> = words.iter().filter(|word| word.starts_with("--") && **word != "--").copied().collect();
+            let given: Vec<&str> =
+                words.iter().filter(|word| word.starts_with("--") && **word != "--").copied().collect();
             if given.is_empty() {
                 continue;
             }
@@ -87,6 +88,7 @@ async fn options_that_are_shown_exist() {
                 let parts: &[&str] = match verb {
                     "storage" => &["check", "gc", "stats"],
                     "cache" => &["list", "drop", "pin", "unpin"],
+                    "user" => &["add", "remove"],
                     _ => &[],
                 };
                 for part in parts {
