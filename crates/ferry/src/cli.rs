@@ -373,5 +373,5 @@ fn help_flag() -> clap::Arg {
 }
 
 fn bytes(text: &str) -> Result<ByteSize, &'static str> {
-    text.parse().map_err(|_| "write a number and a unit, as in 500kB, 2MiB or 10GB")
+    text.parse().map_err(|_| crate::config::SIZE)
 }

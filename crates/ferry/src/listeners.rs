@@ -1,7 +1,7 @@
 //! Where `ferry serve` listens: at sockets that systemd has opened for it, else at the addresses that are configured.
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener as Socket};
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as Socket};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -33,12 +33,25 @@ pub(crate) async fn open(
     }
     let mut listeners = Vec::new();
     for Listen { address, encrypted } in &settings.listen {
-        let socket = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}; is something else using the port?"))?;
+        let socket = TcpListener::bind(address).await.map_err(|error| cannot_listen(*address, error))?;
         listeners.push(listener(socket, tls.filter(|_| *encrypted)));
     }
     Ok(listeners)
+}
+
+/// Why an address cannot be listened on, and what to do about it.
+pub(crate) fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        ErrorKind::AddrInUse => "is something else using the port?",
+        ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; write one of its own, or 0.0.0.0 for all of them"
+        }
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 are not for every user; write another one, or let systemd open the socket"
+        }
+        _ => "write an address of this machine and a free port",
+    };
+    anyhow::Error::new(error).context(format!("cannot listen on {address}; {remedy}"))
 }
 
 fn listener(socket: TcpListener, tls: Option<&Arc<Tls>>) -> Listener {
@@ -86,7 +99,7 @@ pub(crate) fn encrypted_port(listeners: &[Listener]) -> u16 {
 }
 
 /// Whoever started us may be waiting for these lines to know the port.
-pub(crate) fn announce(listeners: &[Listener], storage: &std::path::Path) -> std::io::Result<()> {
+pub(crate) fn announce(listeners: &[Listener], storage: &std::path::Path) -> io::Result<()> {
     let mut out = std::io::stdout();
     for listener in listeners {
         let scheme = if listener.is_encrypted() { "https" } else { "http" };
@@ -94,4 +107,32 @@ pub(crate) fn announce(listeners: &[Listener], storage: &std::path::Path) -> std
         let _ = writeln!(out, "ferry: serving {} at {scheme}://{address}", storage.display());
     }
     Ok(())
+}
+
+/// Where a person on this machine finds what is served: where HTTPS is spoken by the mirror's `domain`, because certificates
+/// are for names; else by an address. `None` if nothing is listened on.
+///
+/// # Errors
+/// If a socket does not tell its address.
+pub(crate) fn found_at(listeners: &[Listener], domain: Option<&str>) -> io::Result<Option<(String, String)>> {
+    let encrypted = listeners.iter().find(|listener| listener.is_encrypted());
+    let Some(listener) = encrypted.or(listeners.first()) else { return Ok(None) };
+    let address = reachable(listener.address()?);
+    let (scheme, usual) = if listener.is_encrypted() { ("https", 443) } else { ("http", 80) };
+    let host = match domain.filter(|_| listener.is_encrypted()) {
+        Some(domain) if address.port() == usual => domain.to_owned(),
+        Some(domain) => format!("{domain}:{}", address.port()),
+        None => address.to_string(),
+    };
+    Ok(Some((format!("{scheme}://{host}/"), host)))
+}
+
+/// All addresses of a machine include its loopback address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }

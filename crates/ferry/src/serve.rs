@@ -20,6 +20,7 @@ use crate::mirror;
 use crate::notify::Notify;
 use crate::operations::{Kept, Operated};
 use crate::reload::{Running, Told, Written, access_log};
+use crate::remote;
 use crate::settings::{AdminAt, Mirror, Serve};
 
 /// Runs `ferry serve` until it is stopped.
@@ -33,6 +34,8 @@ pub(crate) async fn serve(
     let log = access_log(settings.operation.access_log.as_ref(), None)?;
     let storage = Storage::open_with(&settings.storage, settings.options.clone()).await?;
     if let Some(mirror) = &settings.mirror {
+        // A secret that is missing is told now rather than at the first pull.
+        remote::check(&registries, &written.environment).with_context(|| loaded.name())?;
         warn(mirror, &registries, &settings);
     }
     let https = settings.https.take().map(|https| Https::open(https, &settings.storage)).transpose()?;
@@ -50,8 +53,7 @@ pub(crate) async fn serve(
     let front = lasting.begin(&settings, reached).await?;
     let closed = CancellationToken::new();
     let admin = admin(settings.operation.admin.as_ref(), &operated, &closed).await?;
-    listeners::announce(&listeners, &settings.storage)?;
-    announce(settings.mirror.as_ref(), admin.as_ref().map(|(address, _)| *address));
+    announce(&settings, &listeners, admin.as_ref().map(|(address, _)| *address))?;
     let upkeep = {
         let (storage, stop, every) = (Arc::clone(&storage), stop.clone(), settings.upkeep_every);
         tokio::spawn(async move { storage.upkeep(stop, every).await })
@@ -115,9 +117,8 @@ async fn admin(
 ) -> anyhow::Result<Option<(SocketAddr, JoinHandle<()>)>> {
     let Some(at) = at else { return Ok(None) };
     let listener = TcpListener::bind(at.listen).await;
-    let listener = listener.with_context(|| {
-        format!("serve: admin: cannot listen on {}; is something else using the port?", at.listen)
-    })?;
+    let failed = |error| listeners::cannot_listen(at.listen, error).context("serve: admin");
+    let listener = listener.map_err(failed)?;
     let address = listener.local_addr()?;
     let operations = Arc::clone(operated) as Arc<dyn Operations>;
     let admin = Admin::new(operations, at.token.expose(), at.open_metrics);
@@ -133,15 +134,37 @@ const ADMIN_CONNECTIONS: usize = 64;
 const ADMIN_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Whoever started us may be waiting for these lines, as for those of [`listeners::announce`].
-fn announce(mirror: Option<&Mirror>, admin: Option<SocketAddr>) {
+fn announce(settings: &Serve, listeners: &[Listener], admin: Option<SocketAddr>) -> std::io::Result<()> {
+    listeners::announce(listeners, &settings.storage)?;
     let mut out = std::io::stdout();
-    if let Some(mirror) = mirror {
+    if let Some(mirror) = &settings.mirror {
         let _ = writeln!(out, "ferry: mirroring {}", mirror.names());
     }
     if let Some(admin) = admin {
         let _ = writeln!(out, "ferry: the admin API is at http://{admin}");
     }
+    hint(settings, listeners)?;
     let _ = out.flush();
+    Ok(())
+}
+
+/// What a person does next, after the lines that programs wait for.
+fn hint(settings: &Serve, listeners: &[Listener]) -> std::io::Result<()> {
+    let Some(mirror) = &settings.mirror else { return Ok(()) };
+    let domain = mirror.addressing.front().domain.as_ref().map(ToString::to_string);
+    let Some((url, host)) = listeners::found_at(listeners, domain.as_deref())? else { return Ok(()) };
+    let mut out = std::io::stdout();
+    if settings.page.enabled {
+        let _ = writeln!(out, "ferry: how to use it is told at {url}");
+    }
+    if let Some(upstream) = mirror.addressing.upstreams().iter().next() {
+        let example = match mirror.addressing.upstreams().iter().any(|one| one.registry.is_docker_hub()) {
+            true => "docker.io/library/busybox:latest".to_owned(),
+            false => format!("{}/REPOSITORY:TAG", upstream.prefix()),
+        };
+        let _ = writeln!(out, "ferry: for example: docker pull {host}/{example}");
+    }
+    Ok(())
 }
 
 /// Accounts of the mirror serve whoever may use it.

@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -173,7 +174,7 @@ impl Storage {
 /// Makes and locks the directory. Blocks.
 fn prepare(root: &Path, pending: Option<Option<u64>>) -> Result<(DirectoryLock, Content)> {
     let failed = |e| Error::io("open storage", root.display(), e);
-    fs::create_dir_all(root).map_err(failed)?;
+    fs::create_dir_all(root).map_err(|e| failed(with_remedy(root, e)))?;
     let lock = DirectoryLock::take(root)?;
     fs::create_dir_all(root.join("uploads")).map_err(failed)?;
     let mut content = Content::open(root.join("blobs"), root.join("damaged")).map_err(failed)?;
@@ -182,6 +183,16 @@ fn prepare(root: &Path, pending: Option<Option<u64>>) -> Result<(DirectoryLock, 
     }
     sync_directory(root).map_err(failed)?;
     Ok((lock, content))
+}
+
+/// What to do where there can be no directory.
+fn with_remedy(root: &Path, error: io::Error) -> io::Error {
+    let remedy = match error.kind() {
+        _ if root.is_file() => "it is a file; name a directory, which is made if it is missing",
+        ErrorKind::PermissionDenied => "permission denied; name a directory that this user may write to",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), remedy)
 }
 
 /// Takes the bucket; one that does not answer is taken later.

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schema::Span;
-use super::text::{OneOrMore, Parsed, Source};
+use super::text::{OneOrMore, Parsed, Size, Source};
 
 /// Where blobs and manifests are kept.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -56,7 +55,7 @@ pub(crate) struct S3Config {
     /// How much content may wait in the storage directory while the bucket does not take it: half of what is free there by
     /// default. Beyond it pushes are refused, and what is mirrored is passed on without being kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) pending_limit: Option<Parsed<ByteSize>>,
+    pub(crate) pending_limit: Option<Parsed<Size>>,
     /// Send clients to the bucket for blobs, with a signed link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redirect: Option<RedirectConfig>,

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::Parsed;
+use super::text::{Parsed, Size};
 
 /// What clients may take. What is not written here is not limited.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -86,7 +86,7 @@ pub(crate) struct DailyConfig {
 pub(crate) struct QuotaConfig {
     /// Bytes of blobs: 100GB.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bytes: Option<Parsed<ByteSize>>,
+    pub(crate) bytes: Option<Parsed<Size>>,
     /// Manifests: 1000. To pull an image of several platforms takes two.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) manifests: Option<u64>,

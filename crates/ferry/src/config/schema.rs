@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use ferry_oci::{Malformed, Name, Registry};
 use ferry_policy::profile::Choice;
 use ferry_registry::Network;
@@ -18,7 +17,7 @@ use super::limits::LimitsConfig;
 use super::mirror::MirrorConfig;
 use super::operation::{AccessLogConfig, AdminConfig, StopConfig};
 use super::page::PageConfig;
-use super::text::{OneOrMore, Parsed, Proxy, Source};
+use super::text::{OneOrMore, Parsed, Proxy, Size, Source};
 use super::tls::HttpsConfig;
 use crate::credentials::is_helper_name;
 
@@ -229,7 +228,7 @@ pub(crate) enum UploadConfig {
     /// In one request.
     Whole,
     /// In parts of this size.
-    Chunks(Parsed<ByteSize>),
+    Chunks(Parsed<Size>),
 }
 
 /// A registry of our own.
@@ -253,7 +252,7 @@ pub(crate) struct Serve {
     pub(crate) open: bool,
     /// When the images take more room than this, remove what was fetched from elsewhere and not used for longest: 200GB.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) size_limit: Option<Parsed<ByteSize>>,
+    pub(crate) size_limit: Option<Parsed<Size>>,
     /// Let `size_limit` remove what was pushed here, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) evict_pushed: bool,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -209,6 +210,27 @@ impl<T> JsonSchema for Parsed<T> {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": "string"})
+    }
+}
+
+/// What to write for a size.
+pub(crate) const SIZE: &str = "write a number and a unit, as in 500kB, 2MiB or 10GB";
+
+/// A number of bytes as it is written: `500MB`, `200GB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Size(u64);
+
+impl Size {
+    pub(crate) fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<ByteSize>().map(|size| Self(size.as_u64())).map_err(|_| SIZE)
     }
 }
 

@@ -7,6 +7,7 @@ use ferry_oci::Registry;
 use ferry_policy::access::{Action, Outlook, Rule, Rules, Verdict};
 use ferry_serve::{Mode, Policy, Users};
 
+use super::Mirror;
 use crate::config::{AccessConfig, AccessRule, Grants, Loaded, Login, OneOrMore, Otherwise, Parsed};
 
 /// What a registry is called that has no name.
@@ -53,9 +54,11 @@ impl Access {
         self.strangers_could(Some(upstream), Action::Pull)
     }
 
-    /// Whether nobody may pull anything who has not logged in.
-    pub(crate) fn asks_everybody(&self, upstreams: &[Option<&Registry>]) -> bool {
-        !upstreams.iter().any(|upstream| self.strangers_could(*upstream, Action::Pull))
+    /// Whether nobody may pull anything who has not logged in: neither of what is mirrored nor of what was pushed here.
+    pub(crate) fn asks_everybody(&self, mirror: Option<&Mirror>) -> bool {
+        let upstreams = mirror.into_iter().flat_map(|mirror| mirror.addressing.upstreams().iter());
+        let mut places = upstreams.map(|upstream| Some(&upstream.registry)).chain([None]);
+        !places.any(|upstream| self.strangers_could(upstream, Action::Pull))
     }
 
     fn strangers_could(&self, upstream: Option<&Registry>, action: Action) -> bool {

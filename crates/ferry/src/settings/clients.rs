@@ -2,7 +2,7 @@ use ferry_oci::{ImageReference, Registry};
 use ferry_policy::address::Form;
 use ferry_policy::clients::{Client, PublicUrl, Reached};
 
-use super::Mirror;
+use super::{Access, Mirror};
 use crate::cli::{ClientConfigArguments, Output, ResolveArguments};
 use crate::config::Loaded;
 
@@ -40,7 +40,13 @@ impl Resolve {
 /// A mirror at a URL: the one that is configured here, else a usual one.
 fn reached(url: PublicUrl, loaded: &Loaded) -> anyhow::Result<Reached> {
     Ok(match Mirror::new(loaded, false)? {
-        Some(mirror) => Reached::new(&mirror.addressing, url, false),
+        Some(mirror) => Reached::new(&mirror.addressing, url, wants_login(&mirror, loaded)),
         None => Reached::usual(url)?,
     })
+}
+
+/// Whoever may not read the file of users is still told to log in.
+fn wants_login(mirror: &Mirror, loaded: &Loaded) -> bool {
+    Access::new(loaded)
+        .map_or(true, |access| access.is_some_and(|access| access.asks_everybody(Some(mirror))))
 }

@@ -6,7 +6,7 @@ use crate::config::{Loaded, ShownTo};
 /// What the page for people shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page {
-    enabled: bool,
+    pub(crate) enabled: bool,
     figures: bool,
 }
 

@@ -110,9 +110,7 @@ impl Serve {
 
     /// The page for people, if there shall be one.
     pub(crate) fn page(&self, figures: FigureSource) -> Option<ferry_serve::Page> {
-        let upstreams = self.mirror.iter().flat_map(|mirror| mirror.addressing.upstreams().iter());
-        let places: Vec<_> = upstreams.map(|upstream| Some(&upstream.registry)).chain([None]).collect();
-        let login = self.access.as_ref().is_some_and(|access| access.asks_everybody(&places));
+        let login = self.access.as_ref().is_some_and(|access| access.asks_everybody(self.mirror.as_ref()));
         self.page.of(self.mirror.as_ref(), figures, login)
     }
 

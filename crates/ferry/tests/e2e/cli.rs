@@ -30,6 +30,9 @@ async fn mistakes() {
     std::fs::write(ferry.path("wrong.yaml"), "registries:\n  quay.io:\n    acounts: []\n").unwrap();
     std::fs::write(ferry.path("open.yaml"), "serve:\n  listen: 0.0.0.0:5000\n").unwrap();
     std::fs::write(ferry.path("tls.yaml"), "registries: {quay.io: {tls: {ca: absent.pem}}}\n").unwrap();
+    let secret = "registries: {quay.io: {accounts: [{username: me, password: {file: absent}}]}}\nserve: {mirror: {}}\n";
+    std::fs::write(ferry.path("secret.yaml"), secret).unwrap();
+    std::fs::write(ferry.path("size.yaml"), "serve:\n  size_limit: 200 gigs\n").unwrap();
     let here = format!("{taken}/absent:v1");
     let digest = format!("localhost:1/a@sha256:{}", "0".repeat(64));
     let cases: &[&[&str]] = &[
@@ -52,6 +55,9 @@ async fn mistakes() {
         &["serve", "--storage", "other", "--listen", &taken],
         &["serve", "--storage", "taken", "--listen", "127.0.0.1:0"],
         &["serve", "--storage", "bad.txt", "--listen", "127.0.0.1:0"],
+        &["serve", "--storage", "other", "--listen", "192.0.2.1:5000", "--open"],
+        &["--config", "secret.yaml", "serve", "--storage", "other", "--listen", "127.0.0.1:0"],
+        &["--config", "size.yaml", "serve", "--storage", "other"],
         &["serve"],
         &["--config", "absent.yaml", "config", "check"],
         &["--config", "wrong.yaml", "config", "check"],

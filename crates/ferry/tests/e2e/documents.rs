@@ -107,8 +107,15 @@ impl Needs {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn configurations_in_documents_are_right() {
-    let names =
-        ["configuration.md", "mirror.md", "operating.md", "registries.md", "security.md", "targets.md"];
+    let names = [
+        "configuration.md",
+        "mirror.md",
+        "operating.md",
+        "registries.md",
+        "security.md",
+        "serve.md",
+        "targets.md",
+    ];
     for name in names {
         for language in LANGUAGES {
             let found = configurations(language, name);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::harness::{Ferry, Served, push};
 
@@ -138,7 +139,22 @@ async fn help_comes_in_groups() {
             assert!(always.contains(flag), "{always}");
         }
     }
-    for verb in ["rewrite", "serve", "inspect", "tags", "delete", "login", "logout", "storage", "config"] {
+    for verb in [
+        "rewrite",
+        "serve",
+        "inspect",
+        "tags",
+        "delete",
+        "login",
+        "logout",
+        "storage",
+        "config",
+        "warm",
+        "cache",
+        "user",
+        "client-config",
+        "resolve",
+    ] {
         let help = ferry.run(&[verb, "--help"]).await.ok().out;
         let (own, always) = help.split_once("Options of all commands:").unwrap();
         assert!(!own.contains("--verbose") && always.contains("-h, --help"), "{help}");
@@ -180,4 +196,53 @@ async fn an_archive_becomes_one_for_docker_although_no_image_is_new() {
     assert!(for_docker(&after));
     ferry.run(&docker).await.ok();
     assert!(read() == after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_has_started_tells_what_to_do_next() {
+    let ferry = Ferry::new();
+    let started = async |name: &str, serve: &str| {
+        let serve = format!("serve:\n  storage: {name}\n  listen: 0.0.0.0:0\n  open: true\n{serve}");
+        std::fs::write(ferry.path(&format!("{name}.yaml")), serve).unwrap();
+        let mut child = ferry.command(&["--config", &format!("{name}.yaml"), "serve"]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut said = Vec::new();
+        while said.iter().all(|line: &String| !line.contains("docker pull")) {
+            said.push(lines.next_line().await.unwrap().unwrap());
+        }
+        child.kill().await.unwrap();
+        let port = said[0].rsplit_once(':').unwrap().1.to_owned();
+        said.iter().map(|line| line.replace(&port, "PORT")).collect::<Vec<_>>()
+    };
+
+    let said = started("usual", "  mirror: {}\n").await;
+    assert_eq!(said[0], "ferry: serving usual at http://0.0.0.0:PORT");
+    assert!(said[1].starts_with("ferry: mirroring cr.l5d.io, docker.elastic.co, docker.io, "), "{said:?}");
+    assert_eq!(said[2], "ferry: how to use it is told at http://127.0.0.1:PORT/");
+    assert_eq!(said[3], "ferry: for example: docker pull 127.0.0.1:PORT/docker.io/library/busybox:latest");
+
+    let own =
+        "  page: {enabled: false}\n  mirror: {domain: cr.example.cn, upstreams: [\"registry.corp:5000\"]}\n";
+    let said = started("own", own).await;
+    let example = "ferry: for example: docker pull 127.0.0.1:PORT/registry.corp-5000/REPOSITORY:TAG";
+    assert_eq!(said[1..], ["ferry: mirroring registry.corp:5000", example]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_to_log_in_is_told_where_to() {
+    let ferry = Ferry::new();
+    let config = |otherwise: &str| {
+        format!("serve:\n  mirror: {{}}\n  access: {{mode: token, users: users, otherwise: {otherwise}}}\n")
+    };
+    let told = async |otherwise: &str| {
+        std::fs::write(ferry.path("ferry.yaml"), config(otherwise)).unwrap();
+        let typed =
+            ["--config", "ferry.yaml", "client-config", "podman", "--mirror", "https://cr.example.cn"];
+        ferry.run(&typed).await.ok().out
+    };
+    let command = "podman login cr.example.cn";
+    assert!(told("users").await.contains(command), "also where the file of users cannot be read");
+    std::fs::write(ferry.path("users"), "").unwrap();
+    assert!(told("users").await.contains(command));
+    assert!(!told("allow").await.contains(command), "strangers may pull");
 }

@@ -74,10 +74,12 @@ async fn options_that_are_shown_exist() {
     for (path, text) in documents() {
         for words in commands(&text) {
             let verb = words.iter().copied().find(|word| !word.starts_with('-') && !word.contains('.'));
-            let Some(verb) = verb.filter(|verb| verb.bytes().all(|b| b.is_ascii_lowercase())) else {
+            let Some(verb) = verb.filter(|verb| verb.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+            else {
                 continue;
             };
-            let given: Vec<&str> = words.iter().filter(|word| word.starts_with("--")).copied().collect();
+            let given: Vec<&str> =
+                words.iter().filter(|word| word.starts_with("--") && **word != "--").copied().collect();
             if given.is_empty() {
                 continue;
             }
