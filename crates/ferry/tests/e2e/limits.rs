@@ -207,7 +207,7 @@ mod small_disks {
         let storage = ferry.path("storage");
         let serve = ["serve", "--listen", "127.0.0.1:0", "--storage", storage.to_str().unwrap()];
         let more = ["--untagged-older-than", "1s"];
-        std::fs::write(ferry.path("ferry.yaml"), "serve: {grace: 1s, upkeep_every: 1s}\n").unwrap();
+        std::fs::write(ferry.path("ferry.yaml"), "serve: {grace: 5s, upkeep_every: 1s}\n").unwrap();
         let arguments = [&["--config", "ferry.yaml"][..], &serve, &more].concat();
         let mut serving = on_small_disk(&ferry, &storage, &arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(serving.stdout.take().unwrap()).lines();
