@@ -279,7 +279,13 @@ mod small_disks {
 
         async fn order(&mut self) -> Option<String> {
             self.script.stdin.as_mut().unwrap().write_all(b"\n").await.unwrap();
-            self.said.next_line().await.unwrap()
+            loop {
+                match self.said.next_line().await.unwrap() {
+                    // What the mirror says of itself.
+                    Some(line) if line.starts_with("ferry: ") => {}
+                    line => return line,
+                }
+            }
         }
     }
 
