@@ -310,7 +310,7 @@ async fn every_request_is_a_line_and_a_moved_log_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_breaks_no_download_and_a_wrong_one_changes_nothing() {
     let slow = LinkOptions { total_rate: Some(400_000), ..LinkOptions::default() };
-    let at = Looked::new(vec![image("v1", 600_000)], slow, "").await;
+    let at = Looked::new(vec![image("v1", 6_000_000)], slow, "").await;
     let other = at.ferry.serve(&at.ferry.path("other"), 0).await;
     push(&at.images, &other.host()).await;
     let (digest, url) = at.blob();
