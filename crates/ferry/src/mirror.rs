@@ -1,6 +1,6 @@
 //! The stores of a mirror: what is kept of each upstream, in front of the client that asks it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ferry_oci::Registry;
 use ferry_policy::freshness::Freshness;
@@ -93,13 +93,11 @@ impl Stores {
         let (cache, scope) = (Arc::clone(storage) as Arc<dyn Cache>, self.upstreams.scope(registry));
         let of = settings.upstream(registry);
         let freshness = Arc::new(RwLock::new(of.freshness.clone()));
-        let believed = Arc::clone(&freshness);
+        let (of_tags, of_lists) = (Arc::clone(&freshness), Arc::clone(&freshness));
         let usual = PullOptions::new(Arc::new(upstream), cache, Arc::clone(&self.staging), scope.clone());
         let options = PullOptions {
-            lists: of.freshness.moving,
-            freshness: Arc::new(move |_, tag| {
-                believed.read().unwrap_or_else(PoisonError::into_inner).for_tag(tag)
-            }),
+            freshness: Arc::new(move |_, tag| now(&of_tags).for_tag(tag)),
+            lists: Arc::new(move || now(&of_lists).moving),
             keep_withdrawn: of.keep_withdrawn.unwrap_or(usual.keep_withdrawn),
             links: of.redirects.then(|| self.upstreams.client.links(registry)).transpose()?,
             ..usual
@@ -139,6 +137,10 @@ impl Stores {
             through.store.stop().await;
         }
     }
+}
+
+fn now(freshness: &RwLock<Freshness>) -> RwLockReadGuard<'_, Freshness> {
+    freshness.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Upstreams {

@@ -59,7 +59,7 @@ pub struct PullOptions {
     /// How long tags are true; a minute by default.
     pub freshness: Freshness,
     /// How long a page of a listing is true after the upstream gave it; a minute by default.
-    pub lists: Duration,
+    pub lists: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// Where blobs are that the upstream has elsewhere, if clients shall fetch them there and none of them be kept here.
     pub links: Option<Arc<dyn Links>>,
     /// The clock of all ages. By default that of the system.
@@ -93,7 +93,7 @@ impl PullOptions {
             scope,
             staging,
             freshness: Arc::new(|_, _| Duration::from_secs(60)),
-            lists: Duration::from_secs(60),
+            lists: Arc::new(|| Duration::from_secs(60)),
             links: None,
             now: Arc::new(SystemTime::now),
             keep_withdrawn: Duration::from_secs(7 * 24 * 60 * 60),

@@ -135,9 +135,7 @@ fn behind(config: &MirrorConfig, loaded: &Loaded) -> String {
         freshness: front.freshness,
         ..config.clone()
     };
-    // How long listings are believed is fixed in a store.
-    let moving = config.freshness.as_ref().and_then(|freshness| freshness.moving.as_ref());
-    serde_json::json!([stripped, moving, loaded.config.registries]).to_string()
+    serde_json::json!([stripped, loaded.config.registries]).to_string()
 }
 
 /// Whether a registry is found where we listen, as far as its name tells.

@@ -104,7 +104,7 @@ impl Pulled {
     }
 
     fn is_true(&self, known: &CachedListing) -> bool {
-        known.withdrawn.is_none() && self.is_younger(known.confirmed, self.core.options.lists)
+        known.withdrawn.is_none() && self.is_younger(known.confirmed, (self.core.options.lists)())
     }
 
     async fn known_listing(&self, of: &str) -> Option<CachedListing> {
