@@ -40,9 +40,16 @@ fn seconds(time: SystemTime) -> i64 {
 #[async_trait]
 impl CachedRepository for FileRepository {
     async fn tag(&self, tag: &Tag) -> Result<Option<CachedTag>> {
+        let memory = &self.inner.catalog.memory;
+        if let Some(known) = memory.tag(&self.key, tag) {
+            self.inner.note_use(&known.descriptor.digest);
+            return Ok(Some(known));
+        }
+        let quiet = memory.quiet();
         let found = self.inner.catalog.cached_tag(&self.key, tag).await;
         let found = found.map_err(|e| catalog::error("resolve", tag, e))?;
         if let Some(found) = &found {
+            memory.keep_tag(quiet, &self.key, tag, found);
             let _lease = self.inner.lease(&found.descriptor.digest).await;
             self.inner.note_use(&found.descriptor.digest);
         }

@@ -14,6 +14,7 @@ mod evict;
 mod images;
 mod key;
 mod listings;
+mod memory;
 mod needs;
 mod objects;
 mod pins;
@@ -24,11 +25,13 @@ mod write;
 pub(crate) use collect::{Place, Window};
 pub(crate) use evict::Candidate;
 pub(crate) use key::Key;
+pub(crate) use memory::Memory;
 pub(crate) use needs::{Unlisted, named};
 pub(crate) use objects::BucketRow;
 
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_oci::{Digest, Malformed, Manifest, media_type};
@@ -52,6 +55,7 @@ const BUSY: Duration = Duration::from_secs(10);
 pub(crate) struct Catalog {
     writer: SqlitePool,
     readers: SqlitePool,
+    pub(crate) memory: Arc<Memory>,
     clock: Clock,
     /// When upkeep began to take notes: what was there before is as old as this. Seconds since 1970.
     since: i64,
@@ -68,28 +72,15 @@ impl Catalog {
             .foreign_keys(true)
             .busy_timeout(BUSY)
             .disable_statement_logging();
-        let pool = || {
-            SqlitePoolOptions::new()
-                .acquire_timeout(PATIENCE)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .test_before_acquire(false)
-                .after_release(|conn, _| {
-                    Box::pin(async move {
-                        // Lets what was begun be rolled back. Where that failed too, as on a full disk, the connection
-                        // would believe for ever that it is in the middle of something.
-                        conn.ping().await?;
-                        Ok(!conn.is_in_transaction())
-                    })
-                })
-        };
-        let writer = pool().max_connections(1).connect_with(options.clone()).await;
+        let memory = Arc::<Memory>::default();
+        let writer = writer_pool(&memory).connect_with(options.clone()).await;
         let writer = writer.map_err(|e| error("open catalog", path.display(), e))?;
         migrations().run(&writer).await.map_err(|e| migration_error(path, e))?;
         let since =
             totals::since(&writer, &clock).await.map_err(|e| error("open catalog", path.display(), e))?;
-        let readers = pool().max_connections(READERS).connect_lazy_with(options);
-        Ok(Self { writer, readers, clock, since })
+        let readers = pool().max_connections(READERS).after_release(|conn, _| Box::pin(settled(conn)));
+        let readers = readers.connect_lazy_with(options);
+        Ok(Self { writer, readers, memory, clock, since })
     }
 
     /// The time that lies `age` back, to compare last uses with; before all of them if nothing was noted then.
@@ -97,6 +88,41 @@ impl Catalog {
         let cutoff = self.clock.before(age);
         if cutoff < self.since { i64::MIN } else { cutoff }
     }
+}
+
+fn pool() -> SqlitePoolOptions {
+    let pool = SqlitePoolOptions::new().acquire_timeout(PATIENCE).test_before_acquire(false);
+    pool.idle_timeout(None).max_lifetime(None)
+}
+
+/// The one connection that writes; while it is out, `memory` is told.
+fn writer_pool(memory: &Arc<Memory>) -> SqlitePoolOptions {
+    let [opened, acquired, released] = std::array::from_fn(|_| Arc::clone(memory));
+    pool()
+        .max_connections(1)
+        .after_connect(move |_, _| {
+            opened.writing();
+            Box::pin(async { Ok(()) })
+        })
+        .before_acquire(move |_, _| {
+            acquired.writing();
+            Box::pin(async { Ok(true) })
+        })
+        .after_release(move |conn, _| {
+            let released = Arc::clone(&released);
+            Box::pin(async move {
+                let settled = settled(conn).await?;
+                released.written();
+                Ok(settled)
+            })
+        })
+}
+
+/// Lets what was begun be rolled back. Where that failed too, as on a full disk, the connection would believe for ever that
+/// it is in the middle of something.
+async fn settled(conn: &mut SqliteConnection) -> sqlx::Result<bool> {
+    conn.ping().await?;
+    Ok(!conn.is_in_transaction())
 }
 
 /// Every schema there ever was, oldest first. One that was released is never edited.

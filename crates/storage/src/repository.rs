@@ -138,13 +138,24 @@ impl Repository for FileRepository {
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<Manifest> {
+        let memory = &self.inner.catalog.memory;
+        if let Reference::Digest(digest) = reference
+            && let Some(manifest) = memory.manifest(&self.key, digest)
+        {
+            self.inner.note_use(digest);
+            return Ok(manifest);
+        }
+        let quiet = memory.quiet();
         let (found, _lease) = self.find("read manifest", reference).await?;
         let digest = found.digest;
         let bytes = self.inner.read_all(&digest, found.size).await?;
         let bytes = bytes.ok_or_else(|| Error::not_found("read manifest", reference))?;
         let manifest = Manifest::parse_as(digest.algorithm(), Some(&found.media_type), bytes);
         match manifest {
-            Ok(manifest) if manifest.digest() == digest => Ok(manifest),
+            Ok(manifest) if manifest.digest() == digest => {
+                memory.keep_manifest(quiet, &self.key, &manifest);
+                Ok(manifest)
+            }
             _ => {
                 let detail = "the file is damaged; push the manifest again";
                 Err(Error::new(Kind::DigestMismatch, "read manifest", digest, detail))

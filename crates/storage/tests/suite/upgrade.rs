@@ -25,10 +25,20 @@ async fn connect(path: &Path) -> SqliteConnection {
     SqliteConnection::connect_with(&options).await.unwrap()
 }
 
+/// Waits until the catalog is closed, which a storage that is dropped does not wait for.
+async fn closed(path: &Path) {
+    let path = path.canonicalize().unwrap();
+    let is_it = |fd: fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|file| file == path);
+    while fs::read_dir("/proc/self/fd").unwrap().flatten().any(is_it) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
 /// Makes the catalog what the first schema would hold.
 async fn set_back(directory: &Path) {
     let path = directory.join("catalog.sqlite");
     let newer = directory.join("newer.sqlite");
+    closed(&path).await;
     connect(&path).await.close().await.unwrap();
     fs::rename(&path, &newer).unwrap();
     let mut old = connect(&path).await;
@@ -81,7 +91,9 @@ async fn tags_of_the_second_schema_count_as_confirmed_when_they_were_pushed() {
         let storage = open_at(directory.path(), &time).await;
         push_image(&*upstream(&storage, "library/alpine"), &[bytes("cached", 200)], Some("latest")).await;
     }
-    let mut second = connect(&directory.path().join("catalog.sqlite")).await;
+    let path = directory.path().join("catalog.sqlite");
+    closed(&path).await;
+    let mut second = connect(&path).await;
     sqlx::raw_sql(
         "DROP TABLE pins; DROP TABLE objects; DROP TABLE bucket; DROP TABLE listings; ALTER TABLE tags DROP COLUMN confirmed; ALTER TABLE tags DROP COLUMN withdrawn;
          DELETE FROM _sqlx_migrations WHERE version >= 3;",
