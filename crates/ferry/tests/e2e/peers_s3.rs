@@ -8,9 +8,11 @@ use ferry_store::ByteRange;
 use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage};
 use ferry_testkit::link::{Link, LinkOptions};
 use ferry_testkit::peers::{self, BUCKET, DockerRegistry, KEY, S3Server, SECRET};
+use reqwest::StatusCode;
 use tokio::process::Command;
 
 use crate::harness::{Ferry, Served, check, push, reader};
+use crate::mirror_harness::get;
 
 /// An S3 server behind a link, and the configuration of a ferry that uses it.
 struct Bucket {
@@ -120,6 +122,9 @@ async fn a_mirror_keeps_what_it_fetched_in_the_bucket() {
     skopeo(&format!("{}/team/app", mirror.host()), &bucket.ferry.path("cold"), warm.image.root.digest())
         .await;
     bucket.uploaded().await;
+    let digest = warm.image.blobs.keys().next().unwrap();
+    let seen = get(&mirror, &format!("/v2/team/app/blobs/{digest}")).await;
+    assert_eq!((seen.status, seen.header("cache-status")), (StatusCode::OK, "ferry; hit"));
     skopeo(&format!("{}/team/app", mirror.host()), &bucket.ferry.path("warm"), warm.image.root.digest())
         .await;
     bucket.link.cut(true);
