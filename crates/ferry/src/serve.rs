@@ -50,7 +50,7 @@ pub(crate) async fn serve(
     let operated = Arc::new(Operated::new(kept, orders, stop.clone()));
     operated.set_log(log);
     let reached = (registries, written.environment.clone());
-    let lasting = Lasting::new((&storage, directory), Arc::clone(&operated), before);
+    let lasting = Lasting::new((Arc::clone(&storage), directory), Arc::clone(&operated), before);
     let front = lasting.begin(&settings, reached).await?;
     let closed = CancellationToken::new();
     let admin = admin(settings.operation.admin.as_ref(), &operated, &closed).await?;

@@ -142,6 +142,50 @@ async fn a_mirror_keeps_what_it_fetched_in_the_bucket() {
     mirror.stop().await;
 }
 
+/// Whoever has a limit on speed or bytes gets all bytes from ferry; who has none any more is led to the bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_limited_is_not_led_to_the_bucket() {
+    let upstream = DockerRegistry::start().await.unwrap();
+    let host = upstream.host().to_string();
+    let serve =
+        format!("  mirror:\n    upstreams: [\"{host}\"]\n    default: \"{host}\"\n    hosted: own/**\n");
+    let bucket = Bucket::new("      redirect: {expires: 10m}\n", &serve).await;
+    let config = std::fs::read_to_string(bucket.ferry.path("ferry.yaml")).unwrap();
+    let limited = |limits: &str| {
+        std::fs::write(bucket.ferry.path("ferry.yaml"), format!("{config}  limits: {limits}\n")).unwrap();
+    };
+    limited("{daily: {per_address: {bytes: 10GB}}}");
+    let (fetched, mut own) = (image(300_000), image(200_000));
+    own.repository = "own/app".parse().unwrap();
+    push(std::slice::from_ref(&fetched), &host).await;
+    let mirror = bucket.serve().await;
+    push(std::slice::from_ref(&own), &mirror.host()).await;
+    skopeo(&format!("{}/team/app", mirror.host()), &bucket.ferry.path("cold"), fetched.image.root.digest())
+        .await;
+    bucket.uploaded().await;
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let client = client.build().unwrap();
+    let led = async || {
+        let mut led = [false; 2];
+        for (one, led) in [&fetched, &own].into_iter().zip(&mut led) {
+            let digest = one.image.blobs.keys().next().unwrap();
+            let url = format!("http://{}/v2/{}/blobs/{digest}", mirror.host(), one.repository);
+            let status = client.get(url).send().await.unwrap().status();
+            assert!(matches!(status.as_u16(), 200 | 307), "{status}");
+            *led = status == StatusCode::TEMPORARY_REDIRECT;
+        }
+        led
+    };
+    assert_eq!(led().await, [false, false]);
+    limited("{requests: {per_minute: 6000}}");
+    mirror.hang_up().await;
+    while led().await != [true, true] {}
+    limited("{speed: {per_address: 100MB/s}}");
+    mirror.hang_up().await;
+    while led().await != [false, false] {}
+    assert_eq!(mirror.stop().await, Some(0));
+}
+
 /// Killed in the middle of the upload to the bucket: nothing is lost, nothing is half, and the next process goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_in_the_middle_of_an_upload_loses_nothing() {
