@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::Pem;
+use crate::tries::Tries;
 
 /// A directory that nobody else reads.
 #[derive(Debug, Clone)]
@@ -27,6 +28,30 @@ impl Kept {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         made.map_err(|e| Error::io("create", directory.display(), e))?;
         Ok(Self { directory })
+    }
+
+    /// The tries to get the certificate of that name that were in vain. What cannot be read is none.
+    pub(crate) fn tries(&self, name: &str) -> Option<Tries> {
+        let path = self.tries_path(name);
+        let read =
+            self.read(&path).inspect_err(|error| tracing::warn!(%error, "earlier failures are forgotten"));
+        Tries::from_text(std::str::from_utf8(&read.ok().flatten()?).ok()?)
+    }
+
+    /// Keeps these tries.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub(crate) fn keep_tries(&self, name: &str, tries: &Tries) -> Result<()> {
+        self.write(&self.tries_path(name), tries.to_text().as_bytes())
+    }
+
+    /// Forgets the tries to get the certificate of that name.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub(crate) fn forget_tries(&self, name: &str) -> Result<()> {
+        remove(&self.tries_path(name))
     }
 
     /// The account as it was kept.
@@ -50,11 +75,7 @@ impl Kept {
     /// # Errors
     /// Whatever the system says.
     pub(crate) fn forget_account(&self) -> Result<()> {
-        let path = self.account_path();
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path.display(), e)),
-            _ => Ok(()),
-        }
+        remove(&self.account_path())
     }
 
     /// The certificate of that name as it was kept.
@@ -89,6 +110,11 @@ impl Kept {
         self.directory.join(format!("{}.pem", plain(name)))
     }
 
+    /// Where the tries to get the certificate of that name are kept.
+    pub(crate) fn tries_path(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{}.tries", plain(name)))
+    }
+
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         match fs::read(path) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -110,6 +136,14 @@ impl Kept {
             fs::File::open(&self.directory)?.sync_all()
         };
         written().map_err(|e| Error::io("write", path.display(), e))
+    }
+}
+
+/// Removes a file, which may be gone.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path.display(), e)),
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::{Authority, Opener};
 use crate::kept::{self, Kept};
 use crate::order::{Road, Way};
+use crate::tries::Tries;
 use crate::{Pem, Site, renewal};
 
 /// It is looked at least so often whether there is something to do, because the clock may be set.
@@ -125,13 +126,31 @@ impl Manager {
             if let Err(error) = kept {
                 tracing::warn!(%error, "what was kept cannot be used");
             }
-            if entry.current.is_none() {
-                tracing::warn!(
-                    "there is no certificate for {} yet; it is asked for now",
-                    entry.names.join(", ")
-                );
-            }
+            self.recall(&mut entry);
             self.all.push(entry);
+        }
+    }
+
+    /// Goes on waiting if an earlier process was to wait, and says so where there is no certificate.
+    fn recall(&self, entry: &mut Entry) {
+        let now = self.now();
+        let tries = self.kept.tries(entry.name()).filter(|tries| tries.count(&entry.names, now));
+        if let Some(tries) = tries.filter(|_| entry.due <= now) {
+            entry.failures = tries.failures;
+            entry.due = tries.next;
+            // It may say that the time has come, which it has not after a failure.
+            entry.ask = entry.ask.max(entry.due);
+        }
+        if entry.current.is_none() {
+            let when = match entry.due.duration_since(now) {
+                Ok(wait) if !wait.is_zero() => format!(
+                    "it was asked for in vain and is again in {} minutes, or when {} is removed and ferry started again",
+                    minutes(wait),
+                    self.kept.tries_path(entry.name()).display()
+                ),
+                _ => "it is asked for now".to_owned(),
+            };
+            tracing::warn!("there is no certificate for {} yet; {when}", entry.names.join(", "));
         }
     }
 
@@ -166,6 +185,8 @@ impl Manager {
         if entry.due > now {
             return;
         }
+        // As if in vain, for whoever is killed while asking.
+        self.keep_tries(entry, entry.failures.saturating_add(1), now + renewal::pause(1, None, 0.0));
         let Err(error) = self.renew(entry).await else { return };
         // Opened again, as it may be the reason.
         self.account = None;
@@ -176,8 +197,18 @@ impl Manager {
         };
         let wait = renewal::pause(entry.failures, asked, rand::random());
         entry.due = self.now() + wait;
-        let minutes = wait.as_secs().div_ceil(60);
+        entry.ask = entry.ask.max(entry.due);
+        self.keep_tries(entry, entry.failures, entry.due);
+        let minutes = minutes(wait);
         tracing::warn!("no new certificate for {}: {error}; next try in {minutes} minutes", entry.name());
+    }
+
+    /// Keeps what the next process is to know if this one ends.
+    fn keep_tries(&self, entry: &Entry, failures: u32, next: SystemTime) {
+        let tries = Tries { names: entry.names.clone(), failures, last: self.now(), next };
+        if let Err(error) = self.kept.keep_tries(entry.name(), &tries) {
+            tracing::warn!(%error, "after a restart it will be asked again at once");
+        }
     }
 
     /// Gets a certificate and uses it.
@@ -191,8 +222,9 @@ impl Manager {
         let pem = obtained.map_err(|_| {
             Error::new(Kind::Stalled, "ask", self.opener.name(), format!("it took longer than {LIMIT:?}"))
         })??;
-        // A certificate that cannot be kept is still better than none.
-        if let Err(error) = self.kept.keep_certificate(entry.name(), &pem) {
+        // A certificate that cannot be kept is still better than none, but a restart must not ask for the next at once.
+        let kept = self.kept.keep_certificate(entry.name(), &pem);
+        if let Err(error) = kept.and_then(|()| self.kept.forget_tries(entry.name())) {
             tracing::warn!(%error, "the new certificate cannot be kept");
         }
         self.install(entry, pem)?;
@@ -237,3 +269,10 @@ impl Manager {
         Ok(account)
     }
 }
+
+fn minutes(wait: Duration) -> u64 {
+    wait.as_secs().div_ceil(60)
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 const FIRST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// The longest wait between two tries.
-const LONGEST_WAIT: Duration = Duration::from_secs(12 * 60 * 60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// When to renew a certificate that is good for `valid`: after two thirds of that time, or up to a thirtieth of it earlier,
 /// as `share`, from 0 to 1, says. It is drawn once for each, so that not all come at once.

@@ -361,6 +361,18 @@ pub(crate) struct ServeArguments {
     pub(crate) evict_pushed: bool,
 }
 
+#[cfg(test)]
+impl ServeArguments {
+    /// What is typed by somebody who has written everything else into the configuration.
+    pub(crate) fn typed(arguments: &[&str]) -> Self {
+        let typed = ["ferry", "serve"].iter().chain(arguments);
+        match Arguments::try_parse_from(typed) {
+            Ok(Arguments { verb: Verb::Serve(typed), .. }) => typed,
+            other => panic!("{arguments:?} is for another verb or none: {other:?}"),
+        }
+    }
+}
+
 /// Help that stands where the other options of all commands stand.
 fn help_flag() -> clap::Arg {
     clap::Arg::new("help")

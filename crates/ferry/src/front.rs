@@ -18,8 +18,9 @@ use crate::settings::{self, Serve};
 
 /// What stays while the rest is put together anew.
 pub(crate) struct Lasting {
-    /// As it is shown to clients, who can follow links.
     storage: Arc<Storage>,
+    /// The same as it is shown to clients that can follow links.
+    linking: Arc<Storage>,
     /// Where it is.
     directory: PathBuf,
     pub(crate) operated: Arc<Operated>,
@@ -40,13 +41,13 @@ struct Opened {
 
 impl Lasting {
     pub(crate) fn new(
-        (storage, directory): (&Storage, PathBuf),
+        (storage, directory): (Arc<Storage>, PathBuf),
         operated: Arc<Operated>,
         before: Option<Before>,
     ) -> Self {
         let (limiting, sampled) = Default::default();
-        let storage = storage.with_links();
-        Self { storage, directory, operated, before, limiting, sampled }
+        let linking = storage.with_links();
+        Self { storage, linking, directory, operated, before, limiting, sampled }
     }
 
     /// Everything as `settings` say, from the first time on.
@@ -78,11 +79,13 @@ impl Lasting {
     }
 
     async fn open(&self, settings: &Serve, reached: (Registries, Environment)) -> anyhow::Result<Opened> {
-        let mut service = RegistryService::new(Arc::clone(&self.storage) as _);
+        // Who is led elsewhere keeps to no speed, and is not seen to stop.
+        let storage = if settings.limits.measure_blobs() { &self.storage } else { &self.linking };
+        let mut service = RegistryService::new(Arc::clone(storage) as _);
         let mut stores = None;
         if let Some(mirror) = &settings.mirror {
             let before = self.operated.stores();
-            let opened = Stores::open(mirror, &self.storage, reached, before.as_deref()).await?;
+            let opened = Stores::open(mirror, storage, reached, before.as_deref()).await?;
             service = service.mirroring(opened.front(mirror)?);
             stores = Some(Arc::new(opened));
         }

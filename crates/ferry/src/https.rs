@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ferry_acme::{Manager, Options, Pem, Proof, Site, Validity};
 use ferry_serve::{Certificate, CertificateFiles, Certificates, Challenges, Front, Redirect, Tls};
@@ -14,6 +14,36 @@ use crate::settings;
 /// Where an authority's certificates are, below the storage.
 const ACME: &str = "acme";
 
+/// What ACME certificates are called among the others, before their name.
+const BY_ACME: &str = "acme ";
+
+/// Until when the certificates of a server are good.
+pub(crate) struct Ends {
+    certificates: Arc<Certificates>,
+    /// What there should be from an authority.
+    wanted: Vec<String>,
+}
+
+impl Ends {
+    /// For each certificate, by its file or else by its first host, the seconds from 1970 until it ends; 0 if it is still to come
+    /// from the authority.
+    pub(crate) fn all(&self) -> Vec<(String, u64)> {
+        let all = self.certificates.all().into_iter();
+        let seconds = |end: SystemTime| end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut ends: Vec<_> =
+            all.map(|(key, certificate)| (key, seconds(certificate.valid().end))).collect();
+        let missing = self.wanted.iter().map(|name| by_acme(name));
+        let missing: Vec<_> = missing.filter(|key| !ends.iter().any(|(other, _)| other == key)).collect();
+        ends.extend(missing.into_iter().map(|key| (key, 0)));
+        let plain = |key: String| key.strip_prefix(BY_ACME).map(str::to_owned).unwrap_or(key);
+        ends.into_iter().map(|(key, end)| (plain(key), end)).collect()
+    }
+}
+
+fn by_acme(name: &str) -> String {
+    format!("{BY_ACME}{name}")
+}
+
 /// The certificates of a server, and what looks after them.
 pub(crate) struct Https {
     pub(crate) tls: Arc<Tls>,
@@ -21,6 +51,7 @@ pub(crate) struct Https {
     files: Arc<CertificateFiles>,
     acme: Option<Manager>,
     redirect: bool,
+    pub(crate) ends: Arc<Ends>,
 }
 
 impl Https {
@@ -32,6 +63,8 @@ impl Https {
         let (certificates, challenges) = (Certificates::new(), Challenges::new());
         let tls = Arc::new(Tls::new(Arc::clone(&certificates), Arc::clone(&challenges))?);
         let files = Arc::new(CertificateFiles::open(settings.pairs, Arc::clone(&certificates))?);
+        let wanted = settings.acme.iter().flat_map(|acme| &acme.wanted).filter_map(|names| names.first());
+        let ends = Ends { certificates: Arc::clone(&certificates), wanted: wanted.cloned().collect() };
         let own = Own { certificates, challenges: Arc::clone(&challenges) };
         let acme = settings.acme.map(|acme| {
             let options = Options {
@@ -43,7 +76,8 @@ impl Https {
             };
             Manager::open(options, Arc::new(own))
         });
-        Ok(Self { tls, challenges, files, acme: acme.transpose()?, redirect: settings.redirect })
+        let (acme, ends) = (acme.transpose()?, Arc::new(ends));
+        Ok(Self { tls, challenges, files, acme, redirect: settings.redirect, ends })
     }
 
     /// What has to be answered before anything else; `port` is where HTTPS is spoken.
@@ -109,11 +143,33 @@ impl Site for Own {
     fn install(&self, name: &str, certificate: &Pem) -> ferry_store::Result<Validity> {
         let certificate = read(name, certificate)?;
         let validity = Validity { names: certificate.names().to_vec(), valid: certificate.valid().clone() };
-        self.certificates.set(&format!("acme {name}"), certificate);
+        self.certificates.set(&by_acme(name), certificate);
         Ok(validity)
     }
 }
 
 fn read(host: &str, pem: &Pem) -> ferry_store::Result<Certificate> {
     Certificate::from_pem(host, pem.chain.as_bytes(), pem.key.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_testkit::authority::Authority;
+
+    use super::*;
+
+    #[test]
+    fn every_certificate_has_an_end() {
+        let certified = Authority::new().unwrap().certify(&["a.test"]).unwrap();
+        let certificate =
+            Certificate::from_pem("a", certified.certificate.as_bytes(), certified.key.as_bytes()).unwrap();
+        let end = certificate.valid().end.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let certificates = Certificates::new();
+        for key in ["/etc/tls.crt", &by_acme("a.test")] {
+            certificates.set(key, certificate.clone());
+        }
+        let wanted = ["a.test", "*.b.test"].map(str::to_owned).to_vec();
+        let expected = [("/etc/tls.crt", end), ("a.test", end), ("*.b.test", 0)];
+        assert_eq!(Ends { certificates, wanted }.all(), expected.map(|(name, end)| (name.to_owned(), end)));
+    }
 }

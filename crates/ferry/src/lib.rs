@@ -8,6 +8,7 @@
 mod say;
 
 mod access_log;
+mod asking;
 mod cli;
 mod clients;
 mod commands;
@@ -82,77 +83,70 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environme
 fn start(arguments: Arguments, environment: Environment) -> anyhow::Result<Exit> {
     // Ours is the only TLS provider in the tree; a second run in one process finds it installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match &arguments.verb {
-        Verb::Config(ConfigVerb::Schema) => {
-            say!("{}", config::json_schema());
-            return Ok(Exit::Done);
-        }
-        Verb::Schema(typed) => return Ok(generated::schema(typed.of)),
-        Verb::Completions(typed) => return Ok(generated::completions(typed)),
-        Verb::Man(typed) => return generated::man(typed),
-        _ => {}
+    if let Some(exit) = unconfigured(&arguments.verb) {
+        return exit;
     }
     let loaded = Loaded::find(arguments.config.as_deref(), &environment)?;
     let registries = Registries::new(&loaded, &environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(async {
-        let stop = stop_on_signals()?;
-        match arguments.verb {
-            Verb::Copy(typed) => {
-                let settings = settings::Copy::new(typed, &registries, &environment)?;
-                copy::copy(settings, registries, environment, arguments.verbose > 0, stop).await
-            }
-            Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
-            Verb::Serve(typed) => {
-                let written = reload::Written { typed, config: arguments.config, environment };
-                serve::serve(written, (&loaded, registries), stop).await
-            }
-            Verb::Warm(typed) => {
-                operating::warm(settings::Warm::new(typed, &loaded, &environment)?, stop).await
-            }
-            Verb::Cache(typed) => operating::cache(settings::Cache::new(typed, &loaded, &environment)?).await,
-            Verb::ClientConfig(typed) => {
-                clients::client_config(&settings::ClientConfig::new(typed, &loaded)?)
-            }
-            Verb::Resolve(typed) => clients::resolve(&settings::Resolve::new(typed, &loaded)?),
-            Verb::Inspect(typed) => {
-                let settings = settings::Inspect::new(typed, &environment)?;
-                let registry = settings.image.registry().cloned();
-                exit::of_asking(inspect::inspect(settings, registries, environment).await, registry.as_ref())
-            }
-            Verb::Tags(typed) => {
-                let settings = settings::Tags::new(typed, &environment)?;
-                let registry = settings.repository.registry().cloned();
-                exit::of_asking(tags::tags(settings, registries, environment).await, registry.as_ref())
-            }
-            Verb::Delete(typed) => {
-                let settings = settings::Delete::new(typed, &environment)?;
-                let registry = settings.image.registry().cloned();
-                exit::of_asking(delete::delete(settings, registries, environment).await, registry.as_ref())
-            }
-            Verb::Login(typed) => {
-                let settings = settings::log_in(typed)?;
-                let registry = settings.registry.clone();
-                let asked = credentials::log_in(settings, remote::options(&registries), &environment).await;
-                exit::of_asking(asked, Some(&registry))
-            }
-            Verb::Logout(LogoutArguments { registry, authfile }) => {
-                credentials::log_out(&settings::registry(&registry)?, authfile, &environment).await
-            }
-            Verb::Storage(typed) => {
-                upkeep::upkeep(settings::Upkeep::new(typed, &loaded, &environment)?, stop).await
-            }
-            Verb::User(typed) => user::change(&settings::User::new(typed, &loaded)?),
-            Verb::Config(verb) => {
-                settings::Serve::check(&loaded, &environment)?;
-                remote::check(&registries, &environment)?;
-                Ok(show(&loaded, &verb))
-            }
-            Verb::Schema(_) | Verb::Completions(_) | Verb::Man(_) => Ok(Exit::Done),
-        }
-    });
+    let exit = runtime.block_on(act(arguments, (&loaded, registries), environment));
     runtime.shutdown_background();
     exit
+}
+
+/// The verbs that no configuration is read for.
+fn unconfigured(verb: &Verb) -> Option<anyhow::Result<Exit>> {
+    match verb {
+        Verb::Config(ConfigVerb::Schema) => {
+            say!("{}", config::json_schema());
+            Some(Ok(Exit::Done))
+        }
+        Verb::Schema(typed) => Some(Ok(generated::schema(typed.of))),
+        Verb::Completions(typed) => Some(Ok(generated::completions(typed))),
+        Verb::Man(typed) => Some(generated::man(typed)),
+        _ => None,
+    }
+}
+
+/// The others.
+async fn act(
+    Arguments { verb, verbose, config, .. }: Arguments,
+    (loaded, registries): (&Loaded, Registries),
+    environment: Environment,
+) -> anyhow::Result<Exit> {
+    let stop = stop_on_signals()?;
+    match verb {
+        Verb::Copy(typed) => {
+            let settings = settings::Copy::new(typed, &registries, &environment)?;
+            copy::copy(settings, registries, environment, verbose > 0, stop).await
+        }
+        Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
+        Verb::Serve(typed) => {
+            let written = reload::Written { typed, config, environment };
+            serve::serve(written, (loaded, registries), stop).await
+        }
+        Verb::Warm(typed) => operating::warm(settings::Warm::new(typed, loaded, &environment)?, stop).await,
+        Verb::Cache(typed) => operating::cache(settings::Cache::new(typed, loaded, &environment)?).await,
+        Verb::ClientConfig(typed) => clients::client_config(&settings::ClientConfig::new(typed, loaded)?),
+        Verb::Resolve(typed) => clients::resolve(&settings::Resolve::new(typed, loaded)?),
+        Verb::Inspect(typed) => asking::inspect(typed, registries, environment).await,
+        Verb::Tags(typed) => asking::tags(typed, registries, environment).await,
+        Verb::Delete(typed) => asking::delete(typed, registries, environment).await,
+        Verb::Login(typed) => asking::log_in(typed, &registries, &environment).await,
+        Verb::Logout(LogoutArguments { registry, authfile }) => {
+            credentials::log_out(&settings::registry(&registry)?, authfile, &environment).await
+        }
+        Verb::Storage(typed) => {
+            upkeep::upkeep(settings::Upkeep::new(typed, loaded, &environment)?, stop).await
+        }
+        Verb::User(typed) => user::change(&settings::User::new(typed, loaded)?),
+        Verb::Config(verb) => {
+            settings::Serve::check(loaded, &environment)?;
+            remote::check(&registries, &environment)?;
+            Ok(show(loaded, &verb))
+        }
+        Verb::Schema(_) | Verb::Completions(_) | Verb::Man(_) => Ok(Exit::Done),
+    }
 }
 
 /// The configuration was read and checked by now.

@@ -45,6 +45,12 @@ struct Upstream {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Certificate {
+    /// Its file, or the first of its hosts if an authority gives it.
+    certificate: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     upstream: String,
     outcome: &'static str,
@@ -71,6 +77,8 @@ pub(crate) struct Now<'a> {
     pub(crate) statistics: Option<Statistics>,
     pub(crate) connections: &'a Live,
     pub(crate) running: &'a Live,
+    /// Those that are shown to clients, with when they end in seconds since 1970.
+    pub(crate) certificates: Vec<(String, u64)>,
 }
 
 impl Traffic {
@@ -142,6 +150,7 @@ fn present(now: &Now<'_>) -> Metrics {
     of_process(&mut metrics, now);
     of_storage(&mut metrics, now);
     of_upstreams(&mut metrics, now);
+    of_certificates(&mut metrics, &now.certificates);
     metrics
 }
 
@@ -185,6 +194,15 @@ fn of_storage(metrics: &mut Metrics, now: &Now<'_>) {
         gauge(metrics, "uploads", "Uploads under way", statistics.uploads);
         gauge(metrics, "upload_bytes", "Bytes of them", statistics.upload_bytes);
     }
+}
+
+fn of_certificates(metrics: &mut Metrics, certificates: &[(String, u64)]) {
+    let ends = Family::<Certificate, Gauge>::default();
+    for (certificate, end) in certificates {
+        ends.get_or_create_owned(&Certificate { certificate: certificate.clone() }).set(signed(*end));
+    }
+    let help = "When a certificate ends, in seconds since 1970; 0 while there is none";
+    metrics.register("certificate_end_seconds", help, ends);
 }
 
 fn of_upstreams(metrics: &mut Metrics, now: &Now<'_>) {

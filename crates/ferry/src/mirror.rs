@@ -1,10 +1,11 @@
 //! The stores of a mirror: what is kept of each upstream, in front of the client that asks it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ferry_oci::Registry;
 use ferry_policy::freshness::Freshness;
-use ferry_registry::{Client, Lane, Quota};
+use ferry_registry::{Client, Lane, Quota, Site};
 use ferry_storage::Storage;
 use ferry_store::{Cache, Scope, Staging, Store};
 use ferry_transfer::{PullOptions, PullThrough};
@@ -22,14 +23,24 @@ pub(crate) const ACCOUNTS: &str = "accounts";
 /// How upstreams are reached.
 struct Upstreams {
     client: Arc<Client>,
+    sites: Sites,
     mirrors: Vec<MirrorOf>,
     with_accounts: Vec<Registry>,
+}
+
+/// How registries are reached, with the contents of the files that are named: the usual, and those that are named.
+type Sites = (Site, HashMap<Registry, Site>);
+
+fn sites(registries: &Registries) -> Sites {
+    (registries.usual.clone(), registries.sites.clone())
 }
 
 /// The stores that answer for the upstreams.
 pub(crate) struct Stores {
     through: Vec<Through>,
     upstreams: Arc<Upstreams>,
+    /// Where they keep what they fetch.
+    storage: Arc<Storage>,
     staging: Arc<dyn Staging>,
     /// See [`Mirror::behind`].
     behind: String,
@@ -60,7 +71,12 @@ impl Stores {
         (registries, environment): (Registries, Environment),
         before: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let same = before.filter(|before| before.behind == settings.behind);
+        let is_same = |before: &&Self| {
+            before.behind == settings.behind
+                && before.upstreams.sites == sites(&registries)
+                && Arc::ptr_eq(&before.storage, storage)
+        };
+        let same = before.filter(is_same);
         let upstreams = match same {
             Some(same) => Arc::clone(&same.upstreams),
             None => Arc::new(Upstreams::new(registries, environment)?),
@@ -69,11 +85,12 @@ impl Stores {
             Some(before) => Arc::clone(&before.staging),
             None => storage.staging(None).await? as Arc<dyn Staging>,
         };
-        let mut stores = Self { through: Vec::new(), upstreams, staging, behind: settings.behind.clone() };
+        let (storage, behind) = (Arc::clone(storage), settings.behind.clone());
+        let mut stores = Self { through: Vec::new(), upstreams, storage, staging, behind };
         for upstream in settings.addressing.upstreams().iter() {
             let through = match same.and_then(|same| same.of(&upstream.registry)) {
                 Some(through) => through.clone(),
-                None => stores.through(&upstream.registry, settings, storage)?,
+                None => stores.through(&upstream.registry, settings)?,
             };
             let freshness = settings.upstream(&upstream.registry).freshness.clone();
             *through.freshness.write().unwrap_or_else(PoisonError::into_inner) = freshness;
@@ -82,15 +99,10 @@ impl Stores {
         Ok(stores)
     }
 
-    fn through(
-        &self,
-        registry: &Registry,
-        settings: &Mirror,
-        storage: &Arc<Storage>,
-    ) -> anyhow::Result<Through> {
+    fn through(&self, registry: &Registry, settings: &Mirror) -> anyhow::Result<Through> {
         let answers = Arc::<Answers>::default();
         let upstream = Noted::new(self.upstreams.store(registry)?, Arc::clone(&answers));
-        let (cache, scope) = (Arc::clone(storage) as Arc<dyn Cache>, self.upstreams.scope(registry));
+        let (cache, scope) = (Arc::clone(&self.storage) as Arc<dyn Cache>, self.upstreams.scope(registry));
         let of = settings.upstream(registry);
         let freshness = Arc::new(RwLock::new(of.freshness.clone()));
         let (of_tags, of_lists) = (Arc::clone(&freshness), Arc::clone(&freshness));
@@ -145,11 +157,11 @@ fn now(freshness: &RwLock<Freshness>) -> RwLockReadGuard<'_, Freshness> {
 
 impl Upstreams {
     fn new(registries: Registries, environment: Environment) -> ferry_store::Result<Self> {
-        let mirrors = registries.mirrors.clone();
+        let (mirrors, sites) = (registries.mirrors.clone(), sites(&registries));
         let with_accounts = registries.accounts.keys().cloned().collect();
         let options = remote::options(&registries);
         let credentials = Configured::new(registries, environment, &options)?;
-        Ok(Self { client: Client::new(options, Arc::new(credentials))?, mirrors, with_accounts })
+        Ok(Self { client: Client::new(options, Arc::new(credentials))?, sites, mirrors, with_accounts })
     }
 
     fn store(&self, registry: &Registry) -> ferry_store::Result<Arc<dyn Store>> {
@@ -175,4 +187,45 @@ pub(crate) fn with_accounts<'a>(settings: &'a Mirror, registries: &Registries) -
     let upstreams = settings.addressing.upstreams().iter().map(|upstream| &upstream.registry);
     let asked = upstreams.filter(|one| asked_with_account(&registries.mirrors, &with_accounts, one));
     asked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_testkit::authority::Authority;
+
+    use super::*;
+    use crate::config::Loaded;
+
+    #[tokio::test]
+    async fn stores_stay_while_all_that_is_behind_them_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ferry.yaml");
+        let text = "registries: {r.corp: {tls: {ca: ca.pem}}}\nserve: {mirror: {upstreams: r.corp}}\n";
+        std::fs::write(&path, text).unwrap();
+        let storage = Storage::open(&directory.path().join("storage")).await.unwrap();
+        let open = async |storage: &Arc<Storage>, before: Option<&Stores>| {
+            let environment = Environment::default();
+            let loaded = Loaded::find(Some(&path), &environment).unwrap();
+            let registries = Registries::new(&loaded, &environment).unwrap();
+            let settings = Mirror::new(&loaded, false).unwrap().unwrap();
+            Stores::open(&settings, storage, (registries, environment), before).await.unwrap()
+        };
+        let kept = |before: &Stores, after: &Stores| {
+            let of = |stores: &Stores| Arc::clone(&stores.of(&"r.corp".parse().unwrap()).unwrap().store);
+            Arc::ptr_eq(&of(before), &of(after))
+        };
+        let put = || {
+            let authority = Authority::new().unwrap();
+            std::fs::write(directory.path().join("ca.pem"), authority.certificate()).unwrap();
+        };
+        put();
+        let first = open(&storage, None).await;
+        let second = open(&storage, Some(&first)).await;
+        assert!(kept(&first, &second));
+        put();
+        let third = open(&storage, Some(&second)).await;
+        assert!(!kept(&second, &third), "another authority is trusted under the same path");
+        let fourth = open(&storage.with_links(), Some(&third)).await;
+        assert!(!kept(&third, &fourth), "clients may be led to a bucket now");
+    }
 }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use asked::{Answers, Asked, Noted};
 
 use crate::access_log::AccessLog;
+use crate::https::Ends;
 use crate::metrics::{Now, Traffic};
 use crate::mirror::{ACCOUNTS, Stores, Through};
 use warmer::{Source, Warmer};
@@ -43,6 +44,7 @@ pub(crate) struct Operated {
     storage: Arc<Storage>,
     directory: PathBuf,
     size_limit: Option<u64>,
+    ends: Option<Arc<Ends>>,
     stores: RwLock<Option<Arc<Stores>>>,
     access: RwLock<Option<Arc<Access>>>,
     traffic: Traffic,
@@ -60,11 +62,13 @@ pub(crate) struct Operated {
     dropping: AsyncMutex<()>,
 }
 
-/// Where a server keeps what it has.
+/// What a server has, and where.
 pub(crate) struct Kept {
     pub(crate) storage: Arc<Storage>,
     pub(crate) directory: PathBuf,
     pub(crate) size_limit: Option<u64>,
+    /// Of the certificates that are shown to clients, if any are.
+    pub(crate) ends: Option<Arc<Ends>>,
 }
 
 impl Operated {
@@ -74,6 +78,7 @@ impl Operated {
             storage: kept.storage,
             directory: kept.directory,
             size_limit: kept.size_limit,
+            ends: kept.ends,
             stores: RwLock::default(),
             access: RwLock::default(),
             traffic: Traffic::new(),
@@ -236,6 +241,7 @@ impl Operations for Operated {
             statistics,
             connections: &self.connections,
             running: &self.running,
+            certificates: self.ends.as_ref().map(|ends| ends.all()).unwrap_or_default(),
         })
     }
 

@@ -219,16 +219,7 @@ mod tests {
             std::fs::write(&path, format!("serve: {{storage: s, {serve}}}\n")).unwrap();
             let environment = Environment::default();
             let loaded = Loaded::find(Some(&path), &environment).unwrap();
-            let typed = ServeArguments {
-                storage: None,
-                listen: None,
-                open: false,
-                mirror: false,
-                untagged_older_than: None,
-                size_limit: None,
-                evict_pushed: false,
-            };
-            let settings = Serve::new(typed, &loaded, &environment).unwrap();
+            let settings = Serve::new(ServeArguments::typed(&[]), &loaded, &environment).unwrap();
             fit(&settings, listening).map_err(|e| e.to_string())
         };
         // Access was there when it began to listen, and is taken away together with the address.

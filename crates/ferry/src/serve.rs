@@ -45,11 +45,12 @@ pub(crate) async fn serve(
     let (orders, ordered) = mpsc::channel(1);
     let told = Told::new(ordered)?;
     let (directory, size_limit) = (settings.storage.clone(), settings.options.size_limit);
-    let kept = Kept { storage: Arc::clone(&storage), directory: directory.clone(), size_limit };
+    let ends = https.as_ref().map(|https| Arc::clone(&https.ends));
+    let kept = Kept { storage: Arc::clone(&storage), directory: directory.clone(), size_limit, ends };
     let operated = Arc::new(Operated::new(kept, orders, stop.clone()));
     operated.set_log(log);
     let reached = (registries, written.environment.clone());
-    let lasting = Lasting::new((&storage, directory), Arc::clone(&operated), before);
+    let lasting = Lasting::new((Arc::clone(&storage), directory), Arc::clone(&operated), before);
     let front = lasting.begin(&settings, reached).await?;
     let closed = CancellationToken::new();
     let admin = admin(settings.operation.admin.as_ref(), &operated, &closed).await?;

@@ -116,7 +116,7 @@ impl Content {
                 let range = range.within(size)?;
                 let part = all.start + range.start..all.start + range.end;
                 let body = BlobBody::File(FileSlice { file, range: part });
-                Some(Blob { size, range, skipped: 0, body })
+                Some(Blob { size, range, skipped: 0, fetched: false, body })
             }
             Self::Memory(bytes) => Blob::from_bytes(&bytes, range),
         }

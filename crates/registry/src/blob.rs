@@ -51,7 +51,7 @@ impl RemoteRepository {
             _permit: permit,
         };
         let (size, range, skipped) = (sent.size, sent.wanted.clone(), sent.skip);
-        Ok(Blob { size, range, skipped, body: BlobBody::Stream(body.cut(&sent)) })
+        Ok(Blob { size, range, skipped, fetched: false, body: BlobBody::Stream(body.cut(&sent)) })
     }
 
     /// An empty part, which no `Range` header can ask for: the end of a blob, or nothing at all.
@@ -61,7 +61,7 @@ impl RemoteRepository {
         match range.within(size) {
             Some(part) if part.is_empty() => {
                 let body = BlobBody::Stream(Box::pin(stream::empty()));
-                Ok(Blob { size, range: part, skipped: 0, body })
+                Ok(Blob { size, range: part, skipped: 0, fetched: false, body })
             }
             _ => Err(what.error(Kind::Invalid, format!("byte {} is beyond its {size} bytes", range.start))),
         }

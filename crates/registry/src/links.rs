@@ -40,7 +40,7 @@ impl Links for RemoteLinks {
         let unknown = || request.what.error(Kind::Invalid, "the registry does not say its size");
         let size = size(response.headers(), response.status()).ok_or_else(unknown)?;
         let link = Link { url: response.url().to_string() };
-        Ok(Some(Blob { size, range: 0..size, skipped: 0, body: BlobBody::Link(link) }))
+        Ok(Some(Blob { size, range: 0..size, skipped: 0, fetched: false, body: BlobBody::Link(link) }))
     }
 }
 

@@ -11,7 +11,7 @@ use url::Url;
 use crate::{Habit, Network, Secret};
 
 /// How one registry is reached.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Site {
     /// Whether the registry is spoken to in plain HTTP; `None` does so only if its name can only mean this machine.
     pub plain_http: Option<bool>,
@@ -33,7 +33,7 @@ impl Site {
 }
 
 /// TLS towards a registry.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Root certificates to trust beside those of the system, each a PEM bundle. They count for the hosts that the
     /// registry refers to as well: behind a private authority these are mostly its own storage.
@@ -61,7 +61,7 @@ pub enum TlsVersion {
 /// A proxy looks up names itself (except `socks5:`, where we do), so what a registry refers to is then checked by its
 /// name and not by its address: literal addresses that are not public, and names that only mean something locally, are
 /// refused.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
     /// For `http:` URLs.
     pub http: Option<ProxyUrl>,

@@ -19,7 +19,6 @@ use crate::mirror::from_cache;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Of {
     Ours,
-    /// A file is then what the cache holds; all else is on its way.
     Upstream,
 }
 
@@ -43,7 +42,7 @@ pub(crate) async fn read(repository: &dyn Repository, digest: &Digest, parts: &P
     if let BlobBody::Link(link) = &blob.body {
         return Ok(elsewhere(link, blob.size));
     }
-    let held = matches!(blob.body, BlobBody::File(_));
+    let held = !blob.fetched;
     let outbox = parts.extensions.get();
     let response = body(blob, digest, part.is_some(), outbox);
     Ok(if of == Of::Upstream { from_cache(response, held) } else { response })

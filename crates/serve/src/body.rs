@@ -92,7 +92,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
         let body = BlobBody::File(FileSlice { file: Arc::new(file), range: range.clone() });
-        of_blob(Blob { size, range, skipped: 0, body }, None)
+        of_blob(Blob { size, range, skipped: 0, fetched: false, body }, None)
     }
 
     #[tokio::test]
@@ -120,7 +120,13 @@ mod tests {
     async fn a_stream_of_another_length_is_an_error() {
         for length in [2, 4] {
             let stream: ByteStream = Box::pin(stream::iter([Ok(Bytes::from_static(b"abc"))]));
-            let blob = Blob { size: length, range: 0..length, skipped: 0, body: BlobBody::Stream(stream) };
+            let blob = Blob {
+                size: length,
+                range: 0..length,
+                skipped: 0,
+                fetched: false,
+                body: BlobBody::Stream(stream),
+            };
             assert!(of_blob(blob, None).collect().await.is_err());
         }
     }

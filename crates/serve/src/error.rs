@@ -190,7 +190,11 @@ fn upstream_says(registry: &Registry, kind: Kind, f: &mut fmt::Formatter<'_>) ->
         Kind::Stalled => {
             write!(f, "{registry} does not answer the mirror at present, which has no copy of this")
         }
-        Kind::DigestMismatch | Kind::Invalid => write!(f, "what {registry} sent to the mirror is damaged"),
+        Kind::DigestMismatch => write!(f, "what {registry} sent to the mirror is damaged"),
+        Kind::Invalid => write!(
+            f,
+            "the mirror cannot use what {registry} answers; whoever runs the mirror finds in its log why"
+        ),
         Kind::Full => f.write_str("the mirror's storage is full"),
         Kind::Unavailable | Kind::Incomplete => {
             write!(f, "the mirror cannot get this from {registry} at present, and has no copy of it")
@@ -204,10 +208,6 @@ impl fmt::Display for Failure {
             // The client knows what it asked for.
             Self::Store(_, error) if error.kind() == Kind::NotFound => f.write_str(error.detail()),
             Self::Store(_, error) => error.fmt(f),
-            // A range of a blob is the client's own.
-            Self::Upstream(at) if at.thing == Thing::Blob && at.error.kind() == Kind::Invalid => {
-                at.error.fmt(f)
-            }
             Self::Upstream(at) => upstream_says(&at.registry, at.error.kind(), f),
             Self::UnknownUpstream(unknown) => unknown.fmt(f),
             Self::OnlyPulled(registry) => {
@@ -263,11 +263,11 @@ fn store_status(thing: Thing, kind: Kind) -> (StatusCode, ErrorCode) {
 
 /// An upstream's failure is that of a gateway. What it does not show to the mirror is not there, as it is not for anybody
 /// who asks without an account: a challenge would make clients show the mirror what is meant for the upstream. Every client
-/// goes on to the upstream itself if it is configured so.
+/// goes on to the upstream itself if it is configured so. Nothing of it is the client's fault: its range was judged before,
+/// by the size.
 fn upstream_status(thing: Thing, kind: Kind) -> (StatusCode, ErrorCode) {
     match (kind, thing) {
         (Kind::Unauthorized | Kind::Denied, _) => store_status(thing, Kind::NotFound),
-        (Kind::Invalid, Thing::Blob) => store_status(thing, kind),
         (Kind::Unavailable | Kind::DigestMismatch | Kind::Invalid | Kind::Incomplete, _) => {
             (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable)
         }
@@ -313,6 +313,7 @@ mod tests {
         assert_eq!(said(Thing::Blob, Kind::Unavailable), 502);
         assert_eq!(said(Thing::Blob, Kind::Misdirected), 502);
         assert_eq!(said(Thing::Blob, Kind::Stalled), 504);
+        assert_eq!(said(Thing::Blob, Kind::Invalid), 502, "as of a certificate that is not trusted");
         assert_eq!(said(Thing::Manifest, Kind::DigestMismatch), 502);
         assert_eq!(said(Thing::Manifest, Kind::Invalid), 502);
         assert_eq!(said(Thing::Manifest, Kind::RateLimited { after: None }), 429);

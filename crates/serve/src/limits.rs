@@ -39,6 +39,14 @@ pub struct ClientLimits {
     pub daily_per_user: Quota,
 }
 
+impl ClientLimits {
+    /// Whether it matters which way blobs go to clients, and how fast: what they fetch elsewhere is not seen here.
+    pub fn measure_blobs(&self) -> bool {
+        let quotas = [self.daily_per_address, self.daily_per_user];
+        self.speed != SpeedLimits::default() || quotas.iter().any(|quota| quota.bytes.is_some())
+    }
+}
+
 /// How fast blobs are sent and, apart from that, taken; in bytes a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SpeedLimits {

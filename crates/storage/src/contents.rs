@@ -98,7 +98,13 @@ impl Inner {
             return Ok(None);
         }
         let Some(url) = objects.link(digest, size).await? else { return Ok(None) };
-        Ok(Some(Blob { size, range: 0..size, skipped: 0, body: BlobBody::Link(Link { url }) }))
+        Ok(Some(Blob {
+            size,
+            range: 0..size,
+            skipped: 0,
+            fetched: false,
+            body: BlobBody::Link(Link { url }),
+        }))
     }
 
     /// A whole content in memory; `None` if it is missing or not of this size. For small ones.

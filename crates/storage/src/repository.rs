@@ -185,7 +185,7 @@ impl Repository for FileRepository {
         }
         let found = self.inner.read(digest, size, range).await?;
         let (range, body) = found.ok_or_else(|| Error::not_found("read blob", digest))?;
-        Ok(Blob { size, range, skipped: 0, body })
+        Ok(Blob { size, range, skipped: 0, fetched: false, body })
     }
 
     async fn tags(&self, request: PageRequest) -> Result<Page<TagEntry>> {

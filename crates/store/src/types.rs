@@ -149,6 +149,8 @@ pub struct Blob {
     /// Bytes in front of them that the store has to fetch and throw away because its peer ignores `Range`; 0 where it can
     /// begin anywhere. They are fetched when the body is read, not before.
     pub skipped: u64,
+    /// Whether a store that answers from a cache has it fetched for whoever asks, because it was not here.
+    pub fetched: bool,
     /// The bytes.
     pub body: BlobBody,
 }
@@ -197,7 +199,7 @@ impl Blob {
         let range = range.within(size)?;
         let part = content.slice(range.start as usize..range.end as usize);
         let body = BlobBody::Stream(Box::pin(stream::iter([Ok(part)])));
-        Some(Self { size, range, skipped: 0, body })
+        Some(Self { size, range, skipped: 0, fetched: false, body })
     }
 
     /// The bytes as a stream, wherever they are.

@@ -30,19 +30,15 @@ use tokio::sync::OnceCell;
 use crate::compare::{Arrived, Changed, Sides, Wanted, fetch, fetch_child};
 use crate::graph::{ENTRIES, Figures, Job, Limit, Load, Shared};
 use crate::platforms::of_sparse;
-use crate::sources::{Source, Sources, Tags, is_refusal, referrers};
+use crate::sources::{MAX_DEPTH, MOST_ASKED, Source, Sources, is_refusal, referrers};
 use crate::survey;
 
 /// The most artifacts of one image, and of one subject.
 const MOST: usize = 1_000;
 /// The most referrers that a target may have of one subject, those that came from elsewhere included.
 const MOST_AT_TARGET: usize = 10_000;
-/// Artifacts of artifacts of artifacts … are followed so far.
-const MAX_DEPTH: usize = 4;
 /// Artifacts of one subject that are worked on at once.
 const AT_ONCE: usize = 4;
-/// Manifests of an image that are asked for their tags one by one, where tags are not listed.
-const MOST_ASKED: usize = 20;
 /// So many subjects are remembered to be done. Beyond it they are forgotten, which costs requests and nothing else.
 const MOST_DONE: usize = 50_000;
 
@@ -232,11 +228,7 @@ impl<'a> Belongings<'a> {
     }
 
     async fn find(&self, source: &Source, subject: &Subject) -> Shared<Vec<Artifact>> {
-        let tags = match source.tags().await? {
-            Tags::Listed(tags) => tags.get(&subject.digest).cloned().unwrap_or_default(),
-            Tags::Unlisted if subject.worth_asking => source.ask_for_tags(&subject.digest).await?,
-            Tags::Unlisted => Vec::new(),
-        };
+        let tags = source.tags_of(&subject.digest, subject.worth_asking).await?;
         let referrers = source.referrers(&subject.digest, MOST).await?;
         let many = tags.len() + referrers.len();
         if self.found.fetch_add(many, Ordering::Relaxed) + many > MOST {

@@ -239,14 +239,14 @@ impl Repository for Mirrored {
         };
         let turn = self.blame.turn(digest, range.start == 0);
         let (place, blob) = self.first(self.order(turn, Instant::now()), ask).await?;
-        let (size, range, skipped) = (blob.size, blob.range.clone(), blob.skipped);
+        let (size, range, skipped, fetched) = (blob.size, blob.range.clone(), blob.skipped, blob.fetched);
         let endpoints = Arc::clone(&self.endpoints);
         let watched = blob.into_stream().inspect(move |bytes| {
             if bytes.is_err() {
                 endpoints[place].failed(Instant::now());
             }
         });
-        Ok(Blob { size, range, skipped, body: BlobBody::Stream(Box::pin(watched)) })
+        Ok(Blob { size, range, skipped, fetched, body: BlobBody::Stream(Box::pin(watched)) })
     }
 
     async fn tags(&self, page: PageRequest) -> Result<Page<TagEntry>> {

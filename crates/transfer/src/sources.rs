@@ -16,6 +16,10 @@ const PAGE: usize = 1000;
 const MOST_TAGS: usize = 1_000_000;
 /// The most tags of artifacts that are kept of it.
 const MOST_KEPT: usize = 200_000;
+/// Manifests of an image that are asked for their tags one by one, where tags are not listed.
+pub(crate) const MOST_ASKED: usize = 20;
+/// Artifacts of artifacts of artifacts … are followed so far.
+pub(crate) const MAX_DEPTH: usize = 4;
 /// What is asked for where tags are not listed.
 const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 
@@ -47,13 +51,7 @@ impl Sources {
     pub(crate) fn get(&self, place: &Place) -> Arc<Source> {
         let key = (Arc::clone(&place.id), place.repository.clone());
         Arc::clone(self.lock().entry(key).or_insert_with(|| {
-            Arc::new(Source {
-                repository: place.store.repository(&Scope::Hosted, &place.repository),
-                tags: OnceCell::new(),
-                first: tokio::sync::Mutex::default(),
-                asked: AtomicBool::new(false),
-                warned: AtomicBool::new(false),
-            })
+            Arc::new(Source::new(place.store.repository(&Scope::Hosted, &place.repository)))
         }))
     }
 
@@ -64,6 +62,27 @@ impl Sources {
 }
 
 impl Source {
+    /// Nothing is asked yet.
+    pub(crate) fn new(repository: Arc<dyn Repository>) -> Self {
+        Self {
+            repository,
+            tags: OnceCell::new(),
+            first: tokio::sync::Mutex::default(),
+            asked: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    /// The tags of what belongs to `subject`. Where tags are not listed it is asked for them one by one, if it is
+    /// `worth_asking`.
+    pub(crate) async fn tags_of(&self, subject: &Digest, worth_asking: bool) -> Shared<Vec<Tag>> {
+        match self.tags().await? {
+            Tags::Listed(tags) => Ok(tags.get(subject).cloned().unwrap_or_default()),
+            Tags::Unlisted if worth_asking => self.ask_for_tags(subject).await,
+            Tags::Unlisted => Ok(Vec::new()),
+        }
+    }
+
     /// The tags of artifacts, listed once.
     pub(crate) async fn tags(&self) -> Shared<&Tags> {
         let listed = self.tags.get_or_try_init(|| self.list_tags()).await;
@@ -86,7 +105,7 @@ impl Source {
     }
 
     /// Asks for the usual tags of what belongs to `subject`.
-    pub(crate) async fn ask_for_tags(&self, subject: &Digest) -> Shared<Vec<Tag>> {
+    async fn ask_for_tags(&self, subject: &Digest) -> Shared<Vec<Tag>> {
         let mut found = Vec::new();
         for suffix in SUFFIXES {
             let Ok(tag) = format!("{}.{suffix}", fallback_tag(subject)).parse::<Tag>() else { continue };
@@ -105,6 +124,11 @@ impl Source {
         let mut request = PageRequest { after: None, limit: Some(PAGE) };
         loop {
             let page = self.repository.tags(request.clone()).await?;
+            // A cache may know of no more than what was asked of it.
+            if page.told.stale {
+                let detail = "the upstream does not list them at present";
+                return Err(Error::new(Kind::Unavailable, "list tags", "of artifacts", detail));
+            }
             // A page counts even if it is empty, so that a listing without end has one.
             listed += page.items.len().max(1);
             for entry in page.items {

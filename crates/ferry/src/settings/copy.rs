@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -86,6 +86,16 @@ pub(crate) enum StateDir {
     Nowhere,
 }
 
+impl StateDir {
+    fn new(given: Option<PathBuf>, environment: &Environment) -> Self {
+        match (given, environment.state_dir()) {
+            (Some(given), _) => Self::Given(given),
+            (None, Some(usual)) => Self::Usual(usual),
+            (None, None) => Self::Nowhere,
+        }
+    }
+}
+
 impl Copy {
     pub(crate) fn new(
         typed: CopyArguments,
@@ -96,29 +106,9 @@ impl Copy {
         let platforms = Platforms::new(typed.platforms, typed.platform_mode)?;
         platforms.check_naming(aim.as_ref().is_some_and(Aim::tells_platforms_apart))?;
         let archives = Archives::new(&typed.except, platforms.choices())?;
-        let wishes = match (&typed.from_file, &typed.images[..]) {
-            (Some(list), _) => read_list(list)?,
-            (None, images) if aim.is_some() => {
-                images.iter().map(|image| Wish::new(image, None)).collect::<anyhow::Result<_>>()?
-            }
-            (None, [source, target]) => vec![Wish::new(source, Some(target))?],
-            (None, [one]) => {
-                bail!("{one}: no target; write ferry copy {one} TARGET, or ferry copy --to PREFIX {one}")
-            }
-            (None, _) => bail!("several images need --to PREFIX, where all of them go"),
-        };
-        let state_dir = match (typed.state_dir, environment.state_dir()) {
-            (Some(given), _) => StateDir::Given(given),
-            (None, Some(usual)) => StateDir::Usual(usual),
-            (None, None) => StateDir::Nowhere,
-        };
+        let wishes = wishes(typed.from_file.as_deref(), &typed.images, aim.is_some())?;
         let limit_rate = typed.limit_rate.map(|rate| rate.as_u64());
-        if limit_rate.is_some_and(|rate| rate < Rate::LEAST) {
-            bail!("--limit-rate: at least 1kB, or registries take the silence for a broken connection");
-        }
-        if typed.budget.is_some_and(|budget| budget.is_zero()) {
-            bail!("--budget: some time is needed, as in 45m");
-        }
+        check_pace(limit_rate, typed.budget)?;
         let mut mirrors =
             typed.mirrors.iter().map(|text| mirror(text)).collect::<anyhow::Result<Vec<_>>>()?;
         mirrors.extend(registries.mirrors.iter().cloned());
@@ -135,7 +125,7 @@ impl Copy {
             archives,
             recheck: typed.recheck,
             belongings: !typed.no_referrers,
-            state_dir,
+            state_dir: StateDir::new(typed.state_dir, environment),
             spool_limit: typed.spool_limit.map(|size| size.as_u64()),
             budget: typed.budget,
             jobs: usize::from(typed.jobs),
@@ -146,16 +136,20 @@ impl Copy {
             profile,
             profiles: registries.profiles.clone(),
         };
-        // What does not depend on what a source holds is checked before anything is asked.
+        settings.check_known()?;
+        settings.check_archives()?;
+        Ok(settings)
+    }
+
+    /// Checks what does not depend on what a source holds, before anything is asked.
+    fn check_known(&self) -> anyhow::Result<()> {
         let mut known = Vec::new();
-        for wish in &settings.wishes {
-            if !settings.is_about_all(wish)? {
+        for wish in &self.wishes {
+            if !self.is_about_all(wish)? {
                 known.push(wish.clone());
             }
         }
-        settings.pairs(&known)?;
-        settings.check_archives()?;
-        Ok(settings)
+        self.pairs(&known).map(drop)
     }
 
     /// `--except` is about archives that are written.
@@ -195,6 +189,30 @@ impl Copy {
         })?;
         Ok(Pairs { pairs, targets })
     }
+}
+
+/// The images that were typed or listed; if they are `aimed`, none of them has a target of its own.
+fn wishes(list: Option<&Path>, images: &[String], aimed: bool) -> anyhow::Result<Vec<Wish>> {
+    match (list, images) {
+        (Some(list), _) => read_list(list),
+        (None, images) if aimed => images.iter().map(|image| Wish::new(image, None)).collect(),
+        (None, [source, target]) => Ok(vec![Wish::new(source, Some(target))?]),
+        (None, [one]) => {
+            bail!("{one}: no target; write ferry copy {one} TARGET, or ferry copy --to PREFIX {one}")
+        }
+        (None, _) => bail!("several images need --to PREFIX, where all of them go"),
+    }
+}
+
+/// Refuses what would leave no speed or no time.
+fn check_pace(limit_rate: Option<u64>, budget: Option<Duration>) -> anyhow::Result<()> {
+    if limit_rate.is_some_and(|rate| rate < Rate::LEAST) {
+        bail!("--limit-rate: at least 1kB, or registries take the silence for a broken connection");
+    }
+    if budget.is_some_and(|budget| budget.is_zero()) {
+        bail!("--budget: some time is needed, as in 45m");
+    }
+    Ok(())
 }
 
 fn target_registries<'a>(wishes: &'a [Wish], aim: Option<&'a Aim>) -> impl Iterator<Item = &'a Registry> {

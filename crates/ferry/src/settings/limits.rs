@@ -19,6 +19,11 @@ impl ServeLimits {
         Self::of(configured.unwrap_or_default())
     }
 
+    /// Whether blobs have to go through this server, because their bytes are limited.
+    pub(crate) fn measure_blobs(&self) -> bool {
+        self.clients.is_some_and(|clients| clients.measure_blobs())
+    }
+
     /// Whether something is different that is fixed while a server runs.
     pub(crate) fn server_differs(&self, other: &Self) -> bool {
         let fixed = |limits: &Limits| (limits.connections, limits.connections_per_address);
@@ -84,6 +89,15 @@ mod tests {
         assert_eq!(clients.daily_per_user, Quota { bytes: Some(1_000_000_000), manifests: Some(9) });
         assert_eq!(clients.daily_per_address, Quota::default());
         assert_eq!(server.connections_per_address.unwrap().get(), 8);
+        for (written, measured) in [
+            ("{speed: {total: 10MB/s}}", true),
+            ("{daily: {per_user: {bytes: 1GB}}}", true),
+            ("{daily: {per_address: {bytes: 1GB}}}", true),
+            ("{daily: {per_user: {manifests: 9}}, requests: {per_minute: 60}}", false),
+            ("{}", false),
+        ] {
+            assert_eq!(limits(written).unwrap().measure_blobs(), measured, "{written}");
+        }
         for wrong in ["{speed: {total: fast}}", "{speed: 1MB}", "{requests: {per_minute: 0}}", "{dayly: {}}"]
         {
             assert!(limits(wrong).is_err(), "{wrong}");

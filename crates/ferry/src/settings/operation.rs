@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use ferry_registry::Secret;
 
 use crate::Environment;
-use crate::config::{AdminConfig, Loaded, LogFormat, Source};
+use crate::config::{AdminConfig, Loaded, LogFormat, fetch_now};
 
 /// Where the admin API is if nobody says.
 const LISTEN: &str = "127.0.0.1:5001";
@@ -71,24 +71,9 @@ fn admin(config: &AdminConfig, loaded: &Loaded, environment: &Environment) -> an
     let listen = listen.parse().with_context(|| {
         format!("listen: {listen}: write an address and a port, as in 127.0.0.1:5001 or [::1]:5001")
     })?;
-    let token = admin_token(&config.token, loaded, environment).context("token")?;
+    let token = fetch_now(loaded, &config.token, environment);
+    let token = token.and_then(|token| long_enough(token.expose())).context("token")?;
     Ok(AdminAt { listen, token, open_metrics: config.open_metrics })
-}
-
-/// The token of the admin API.
-pub(crate) fn admin_token(
-    source: &Source,
-    loaded: &Loaded,
-    environment: &Environment,
-) -> anyhow::Result<Secret> {
-    let text = match source {
-        Source::Env(name) => environment
-            .variable(name)
-            .with_context(|| format!("the environment variable {name} is not set"))?,
-        Source::File(path) => return token_in(loaded.resolve(path)),
-        Source::Command(_) => bail!("no command is asked for it; use env or file"),
-    };
-    long_enough(&text)
 }
 
 /// The token in a file.
@@ -154,7 +139,7 @@ mod tests {
             ("{admin: {token: {file: absent}}}", "cannot read"),
             ("{admin: {token: {env: ABSENT}}}", "ABSENT is not set"),
             ("{admin: {token: {env: TOKEN}}}", "without blanks"),
-            ("{admin: {token: {command: [date]}}}", "no command"),
+            ("{admin: {token: {command: [date]}}}", "not from a command"),
             ("{admin: {token: {file: token}, listen: 5001}}", "as in 127.0.0.1:5001"),
         ] {
             let error = format!("{:#}", operation(text).unwrap_err());

@@ -270,22 +270,14 @@ mod tests {
 
     #[test]
     fn others_are_let_in_only_when_asked() {
-        let serve = |listen: &str, open| {
-            let (storage, listen) = (Some("d".into()), Some(listen.to_owned()));
-            let typed = ServeArguments {
-                storage,
-                listen,
-                open,
-                mirror: false,
-                untagged_older_than: None,
-                size_limit: None,
-                evict_pushed: false,
-            };
-            Serve::new(typed, &Loaded::default(), &Environment::default())
+        let serve = |listen: &str, open: &[&str]| {
+            let typed = [&["--storage", "d", "--listen", listen], open].concat();
+            Serve::new(ServeArguments::typed(&typed), &Loaded::default(), &Environment::default())
         };
-        assert!(serve("127.0.0.1:0", false).is_ok() && serve("[::1]:5000", false).is_ok());
-        assert!(serve("0.0.0.0:5000", false).is_err() && serve("0.0.0.0:5000", true).is_ok());
-        assert!(serve("localhost", true).is_err());
+        let (closed, open): (&[&str], &[&str]) = (&[], &["--open"]);
+        assert!(serve("127.0.0.1:0", closed).is_ok() && serve("[::1]:5000", closed).is_ok());
+        assert!(serve("0.0.0.0:5000", closed).is_err() && serve("0.0.0.0:5000", open).is_ok());
+        assert!(serve("localhost", open).is_err());
     }
 
     #[test]
@@ -296,16 +288,7 @@ mod tests {
             std::fs::write(&path, format!("serve: {{storage: d, listen: '127.0.0.1:0', {access}}}\n"))
                 .unwrap();
             let loaded = Loaded::find(Some(&path), &Environment::default()).unwrap();
-            let typed = ServeArguments {
-                storage: None,
-                listen: None,
-                open: false,
-                mirror: false,
-                untagged_older_than: None,
-                size_limit: None,
-                evict_pushed: false,
-            };
-            let serve = Serve::new(typed, &loaded, &Environment::default()).unwrap();
+            let serve = Serve::new(ServeArguments::typed(&[]), &loaded, &Environment::default()).unwrap();
             serve.may_listen("this server listens on", "0.0.0.0:5000".parse().unwrap())
         };
         assert!(serve("access: {rules: [{allow: read}]}").is_ok());

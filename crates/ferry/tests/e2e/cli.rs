@@ -17,12 +17,62 @@ fn session(arguments: &[&str], ran: &Ran, replace: &[(&str, &str)]) -> String {
     text
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn mistakes() {
-    let ferry = Ferry::new();
-    let home = ferry.home.path().to_str().unwrap().to_owned();
-    let served = ferry.serve(&ferry.path("taken"), 0).await;
-    let taken = served.host();
+/// What can be typed wrongly. Words in capitals are known only when the test runs.
+const MISTAKES: &[&[&str]] = &[
+    &[],
+    &["cpoy"],
+    &["copy", "alpine"],
+    &["copy", "Alpine", "localhost:1/a"],
+    &["copy", "docker://alpine", "localhost:1/a"],
+    &["copy", "alpine", "DIGEST"],
+    &["copy", "alpine", "oci:"],
+    &["copy", "--from-file", "bad.txt"],
+    &["copy", "--from-file", "clash.txt"],
+    &["copy", "--from-file", "absent.txt"],
+    &["copy", "oci:absent", "localhost:1/a"],
+    &["copy", "HERE", "oci:not-a-layout"],
+    &["copy", "HERE", "oci:new"],
+    &["copy", "localhost:1/a", "HERE"],
+    &["serve", "--storage", "other", "--listen", "0.0.0.0:5000"],
+    &["serve", "--storage", "other", "--listen", "5000"],
+    &["serve", "--storage", "other", "--listen", "TAKEN"],
+    &["serve", "--storage", "taken", "--listen", "127.0.0.1:0"],
+    &["serve", "--storage", "bad.txt", "--listen", "127.0.0.1:0"],
+    &["serve", "--storage", "other", "--listen", "192.0.2.1:5000", "--open"],
+    &["--config", "secret.yaml", "serve", "--storage", "other", "--listen", "127.0.0.1:0"],
+    &["--config", "size.yaml", "serve", "--storage", "other"],
+    &["serve"],
+    &["--config", "absent.yaml", "config", "check"],
+    &["--config", "wrong.yaml", "config", "check"],
+    &["--config", "open.yaml", "config", "check"],
+    &["--config", "tls.yaml", "copy", "alpine", "localhost:1/a"],
+    &["config", "check"],
+    &["config", "show"],
+    &["login", "not a host"],
+    &["login", "localhost:1"],
+    &["login", "--username", "a:b", "localhost:1"],
+    &["login", "--username", "me", "localhost:1"],
+    &["logout", "https://localhost:1/"],
+    &["copy", "--form-file", "list"],
+    &["copy", "--progress", "bars", "alpine", "localhost:1/a"],
+    &["copy", "--output", "yaml", "alpine", "localhost:1/a"],
+    &["copy", "--commands", "docker,kubectl", "alpine", "localhost:1/a"],
+    &["copy", "--jobs", "0", "alpine", "localhost:1/a"],
+    &["copy", "--budget", "45", "alpine", "localhost:1/a"],
+    &["copy", "--limit-rate", "fast", "alpine", "localhost:1/a"],
+    &["copy", "--profile", "huawei", "alpine", "localhost:1/a"],
+    &["copy", "--mirror", "docker.io", "alpine", "localhost:1/a"],
+    &["copy", "alpine", "localhost:1/a", "localhost:1/b"],
+    &["copy", "alpine:", "localhost:1/a"],
+    &["copy", "https://quay.io/a/b", "localhost:1/a"],
+    &["copy", "registry.invalid/a:1", "oci:new"],
+    &["tags", "localhost:1/a:v1"],
+    &["completions", "tcsh"],
+    &["schema", "inspect"],
+];
+
+/// Files with mistakes in them.
+fn write_files(ferry: &Ferry) {
     std::fs::create_dir(ferry.path("not-a-layout")).unwrap();
     std::fs::write(ferry.path("not-a-layout/notes.txt"), "mine").unwrap();
     std::fs::write(ferry.path("bad.txt"), "alpine localhost:1/a\nalpine\n").unwrap();
@@ -33,67 +83,31 @@ async fn mistakes() {
     let secret = "registries: {quay.io: {accounts: [{username: me, password: {file: absent}}]}}\nserve: {mirror: {}}\n";
     std::fs::write(ferry.path("secret.yaml"), secret).unwrap();
     std::fs::write(ferry.path("size.yaml"), "serve:\n  size_limit: 200 gigs\n").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes() {
+    let ferry = Ferry::new();
+    let home = ferry.home.path().to_str().unwrap().to_owned();
+    let served = ferry.serve(&ferry.path("taken"), 0).await;
+    let taken = served.host();
+    write_files(&ferry);
     let here = format!("{taken}/absent:v1");
     let digest = format!("localhost:1/a@sha256:{}", "0".repeat(64));
-    let cases: &[&[&str]] = &[
-        &[],
-        &["cpoy"],
-        &["copy", "alpine"],
-        &["copy", "Alpine", "localhost:1/a"],
-        &["copy", "docker://alpine", "localhost:1/a"],
-        &["copy", "alpine", &digest],
-        &["copy", "alpine", "oci:"],
-        &["copy", "--from-file", "bad.txt"],
-        &["copy", "--from-file", "clash.txt"],
-        &["copy", "--from-file", "absent.txt"],
-        &["copy", "oci:absent", "localhost:1/a"],
-        &["copy", &here, "oci:not-a-layout"],
-        &["copy", &here, "oci:new"],
-        &["copy", "localhost:1/a", &here],
-        &["serve", "--storage", "other", "--listen", "0.0.0.0:5000"],
-        &["serve", "--storage", "other", "--listen", "5000"],
-        &["serve", "--storage", "other", "--listen", &taken],
-        &["serve", "--storage", "taken", "--listen", "127.0.0.1:0"],
-        &["serve", "--storage", "bad.txt", "--listen", "127.0.0.1:0"],
-        &["serve", "--storage", "other", "--listen", "192.0.2.1:5000", "--open"],
-        &["--config", "secret.yaml", "serve", "--storage", "other", "--listen", "127.0.0.1:0"],
-        &["--config", "size.yaml", "serve", "--storage", "other"],
-        &["serve"],
-        &["--config", "absent.yaml", "config", "check"],
-        &["--config", "wrong.yaml", "config", "check"],
-        &["--config", "open.yaml", "config", "check"],
-        &["--config", "tls.yaml", "copy", "alpine", "localhost:1/a"],
-        &["config", "check"],
-        &["config", "show"],
-        &["login", "not a host"],
-        &["login", "localhost:1"],
-        &["login", "--username", "a:b", "localhost:1"],
-        &["login", "--username", "me", "localhost:1"],
-        &["logout", "https://localhost:1/"],
-        &["copy", "--form-file", "list"],
-        &["copy", "--progress", "bars", "alpine", "localhost:1/a"],
-        &["copy", "--output", "yaml", "alpine", "localhost:1/a"],
-        &["copy", "--commands", "docker,kubectl", "alpine", "localhost:1/a"],
-        &["copy", "--jobs", "0", "alpine", "localhost:1/a"],
-        &["copy", "--budget", "45", "alpine", "localhost:1/a"],
-        &["copy", "--limit-rate", "fast", "alpine", "localhost:1/a"],
-        &["copy", "--profile", "huawei", "alpine", "localhost:1/a"],
-        &["copy", "--mirror", "docker.io", "alpine", "localhost:1/a"],
-        &["copy", "alpine", "localhost:1/a", "localhost:1/b"],
-        &["copy", "alpine:", "localhost:1/a"],
-        &["copy", "https://quay.io/a/b", "localhost:1/a"],
-        &["copy", "registry.invalid/a:1", "oci:new"],
-        &["tags", "localhost:1/a:v1"],
-        &["completions", "tcsh"],
-        &["schema", "inspect"],
-    ];
+    let known = |word: &&'static str| match *word {
+        "HERE" => here.as_str(),
+        "DIGEST" => &digest,
+        "TAKEN" => &taken,
+        word => word,
+    };
     let mut sessions = Vec::new();
     let pid = std::fs::read_to_string(ferry.path("taken/lock")).unwrap();
     let process = format!("process {} ", pid.trim());
-    for arguments in cases {
-        let ran = ferry.run(arguments).await;
+    for arguments in MISTAKES {
+        let arguments: Vec<&str> = arguments.iter().map(known).collect();
+        let ran = ferry.run(&arguments).await;
         let session = session(
-            arguments,
+            &arguments,
             &ran,
             &[
                 (&home, "HOME"),

@@ -99,6 +99,11 @@ impl Served {
         self.child.kill().await.unwrap();
     }
 
+    /// Has it read its configuration again, some time from now.
+    pub async fn hang_up(&self) {
+        signal(&self.child, "HUP").await;
+    }
+
     /// Asks it to end, and waits.
     pub async fn stop(mut self) -> Option<i32> {
         signal(&self.child, "TERM").await;

@@ -178,9 +178,8 @@ async fn accounts_behind_a_credential_helper() {
     assert!(without.err.contains("docker-credential-test"), "{}", without.err);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_private_authority_client_certificates_and_a_proxy_by_configuration() {
-    let ferry = Ferry::new();
+/// A registry of a private authority, which also wants to see certificates; those files stand beside `ferry`. With the way to it.
+async fn private(ferry: &Ferry) -> (DockerRegistry, Site) {
     let authority = Authority::new().unwrap();
     let server = authority.certify(&["localhost"]).unwrap();
     let ours = authority.certify(&["client.ferry.test"]).unwrap();
@@ -196,10 +195,17 @@ async fn a_private_authority_client_certificates_and_a_proxy_by_configuration() 
     let tls = Some((ferry.path("server.pem"), ferry.path("server.key")));
     let options = RegistryOptions { tls, clients: Some(ferry.path("ca.pem")), ..RegistryOptions::default() };
     let registry = DockerRegistry::start_with(&options).await.unwrap();
-    let host = format!("localhost:{}", registry.addr().port());
     let identity = Some(Secret::new(format!("{}{}", ours.key, ours.certificate)));
     let tls = Tls { roots: vec![authority.certificate().into_bytes()], identity, ..Tls::default() };
-    fill(&host, Site { plain_http: Some(false), tls, ..Site::default() }).await;
+    (registry, Site { plain_http: Some(false), tls, ..Site::default() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_authority_client_certificates_and_a_proxy_by_configuration() {
+    let ferry = Ferry::new();
+    let (registry, site) = private(&ferry).await;
+    let host = format!("localhost:{}", registry.addr().port());
+    fill(&host, site).await;
     let image = format!("{host}/private/app:v1");
     let configured = |tls: &str| format!("registries:\n  {host}:\n    plain_http: false\n    tls: {tls}\n");
     let whole = configured("{ca: ca.pem, certificate: me.pem, key: me.key, min_version: \"1.3\"}");

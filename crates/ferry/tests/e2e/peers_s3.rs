@@ -8,9 +8,11 @@ use ferry_store::ByteRange;
 use ferry_testkit::images::{ImageBuilder, Layer, MediaTypes, NamedImage};
 use ferry_testkit::link::{Link, LinkOptions};
 use ferry_testkit::peers::{self, BUCKET, DockerRegistry, KEY, S3Server, SECRET};
+use reqwest::StatusCode;
 use tokio::process::Command;
 
 use crate::harness::{Ferry, Served, check, push, reader};
+use crate::mirror_harness::get;
 
 /// An S3 server behind a link, and the configuration of a ferry that uses it.
 struct Bucket {
@@ -120,6 +122,9 @@ async fn a_mirror_keeps_what_it_fetched_in_the_bucket() {
     skopeo(&format!("{}/team/app", mirror.host()), &bucket.ferry.path("cold"), warm.image.root.digest())
         .await;
     bucket.uploaded().await;
+    let digest = warm.image.blobs.keys().next().unwrap();
+    let seen = get(&mirror, &format!("/v2/team/app/blobs/{digest}")).await;
+    assert_eq!((seen.status, seen.header("cache-status")), (StatusCode::OK, "ferry; hit"));
     skopeo(&format!("{}/team/app", mirror.host()), &bucket.ferry.path("warm"), warm.image.root.digest())
         .await;
     bucket.link.cut(true);
@@ -135,6 +140,50 @@ async fn a_mirror_keeps_what_it_fetched_in_the_bucket() {
     skopeo(&format!("{}/team/app", mirror.host()), &bucket.ferry.path("alone2"), warm.image.root.digest())
         .await;
     mirror.stop().await;
+}
+
+/// Whoever has a limit on speed or bytes gets all bytes from ferry; who has none any more is led to the bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_limited_is_not_led_to_the_bucket() {
+    let upstream = DockerRegistry::start().await.unwrap();
+    let host = upstream.host().to_string();
+    let serve =
+        format!("  mirror:\n    upstreams: [\"{host}\"]\n    default: \"{host}\"\n    hosted: own/**\n");
+    let bucket = Bucket::new("      redirect: {expires: 10m}\n", &serve).await;
+    let config = std::fs::read_to_string(bucket.ferry.path("ferry.yaml")).unwrap();
+    let limited = |limits: &str| {
+        std::fs::write(bucket.ferry.path("ferry.yaml"), format!("{config}  limits: {limits}\n")).unwrap();
+    };
+    limited("{daily: {per_address: {bytes: 10GB}}}");
+    let (fetched, mut own) = (image(300_000), image(200_000));
+    own.repository = "own/app".parse().unwrap();
+    push(std::slice::from_ref(&fetched), &host).await;
+    let mirror = bucket.serve().await;
+    push(std::slice::from_ref(&own), &mirror.host()).await;
+    skopeo(&format!("{}/team/app", mirror.host()), &bucket.ferry.path("cold"), fetched.image.root.digest())
+        .await;
+    bucket.uploaded().await;
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let client = client.build().unwrap();
+    let led = async || {
+        let mut led = [false; 2];
+        for (one, led) in [&fetched, &own].into_iter().zip(&mut led) {
+            let digest = one.image.blobs.keys().next().unwrap();
+            let url = format!("http://{}/v2/{}/blobs/{digest}", mirror.host(), one.repository);
+            let status = client.get(url).send().await.unwrap().status();
+            assert!(matches!(status.as_u16(), 200 | 307), "{status}");
+            *led = status == StatusCode::TEMPORARY_REDIRECT;
+        }
+        led
+    };
+    assert_eq!(led().await, [false, false]);
+    limited("{requests: {per_minute: 6000}}");
+    mirror.hang_up().await;
+    while led().await != [true, true] {}
+    limited("{speed: {per_address: 100MB/s}}");
+    mirror.hang_up().await;
+    while led().await != [false, false] {}
+    assert_eq!(mirror.stop().await, Some(0));
 }
 
 /// Killed in the middle of the upload to the bucket: nothing is lost, nothing is half, and the next process goes on.

@@ -60,8 +60,10 @@ const BOTH: &str = "serve:\n  listen: 127.0.0.1:0\n  storage: images\n  tls:\n  
 async fn images_are_moved_over_https_and_new_certificates_are_taken() {
     let (ferry, authority) = (Ferry::new(), Authority::new().unwrap());
     put(ferry.home.path(), &authority.certify(&["cr.test", "127.0.0.1"]).unwrap());
-    std::fs::write(ferry.path("serve.yaml"), BOTH).unwrap();
-    let started = Started::new(ferry.command(&["--config", "serve.yaml", "serve"]), 2).await;
+    let admin = "  admin: {listen: '127.0.0.1:0', token: {file: token}, open_metrics: true}\n";
+    std::fs::write(ferry.path("token"), "0123456789abcdef").unwrap();
+    std::fs::write(ferry.path("serve.yaml"), format!("{BOTH}{admin}")).unwrap();
+    let started = Started::new(ferry.command(&["--config", "serve.yaml", "serve"]), 3).await;
     let plain = started.at[0].strip_prefix("http://").unwrap().to_owned();
     let encrypted: SocketAddr = started.at[1].strip_prefix("https://").unwrap().parse().unwrap();
 
@@ -79,6 +81,12 @@ async fn images_are_moved_over_https_and_new_certificates_are_taken() {
 
     let (client, port) = (client(&authority, encrypted), encrypted.port());
     assert!(is_healthy(&client, "cr.test", port).await);
+    let file = ferry.path("tls.crt");
+    let shown = ferry_serve::Certificate::read(&file, &ferry.path("tls.key")).unwrap();
+    let end = shown.valid().end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let metrics = reqwest::get(format!("{}/metrics", started.at[2])).await.unwrap().text().await.unwrap();
+    let line = format!("ferry_certificate_end_seconds{{certificate=\"{}\"}} {end}\n", file.display());
+    assert!(metrics.contains(&line), "{line} is not in {metrics}");
     put(ferry.home.path(), &authority.certify(&["new.test"]).unwrap());
     while !is_healthy(&client, "new.test", port).await {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -26,7 +26,7 @@ impl Handler for Files {
         let range = start.parse().unwrap()..end.parse().unwrap();
         let length = range.end - range.start;
         let body = BlobBody::File(FileSlice { file: Arc::clone(&self.0), range: range.clone() });
-        let blob = Blob { size: range.end, range, skipped: 0, body };
+        let blob = Blob { size: range.end, range, skipped: 0, fetched: false, body };
         let outbox = request.extensions().get::<Outbox>();
         assert!(outbox.is_some());
         Response::new(of_blob(blob, outbox)).with(CONTENT_LENGTH, length)

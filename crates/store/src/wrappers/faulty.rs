@@ -130,12 +130,13 @@ impl Hook for Script {
 
     fn opened(&self, blob: Blob) -> Blob {
         let Some(fault) = self.next_body() else { return blob };
-        let (size, range, skipped) = (blob.size, blob.range.clone(), blob.skipped);
+        let (size, range, skipped, fetched) = (blob.size, blob.range.clone(), blob.skipped, blob.fetched);
         let spoiled = Spoiled { body: blob.into_stream(), passed: 0, fault };
         Blob {
             size,
             range,
             skipped,
+            fetched,
             body: BlobBody::Stream(Box::pin(stream::unfold(spoiled, Spoiled::next))),
         }
     }

@@ -131,5 +131,5 @@ fn within(range: ByteRange, blob: &Descriptor) -> Result<Range<u64>> {
 }
 
 fn body(blob: &Descriptor, range: Range<u64>, stream: ByteStream) -> Blob {
-    Blob { size: blob.size, range, skipped: 0, body: BlobBody::Stream(stream) }
+    Blob { size: blob.size, range, skipped: 0, fetched: true, body: BlobBody::Stream(stream) }
 }

@@ -1,6 +1,7 @@
 //! Bringing images into the cache before anybody asks for them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ferry_oci::{Descriptor, Digest, Manifest, Name, Reference, media_type};
 use ferry_policy::platforms::{Selection, Verdict, told};
@@ -10,13 +11,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::flight::{Flights, Landed, Opened};
 use super::tasks::again;
 use super::{PullThrough, Pulled};
-use crate::sources::{is_refusal, referrers};
+use crate::sources::{MAX_DEPTH, MOST_ASKED, Source, is_refusal, referrers};
 
 /// Blobs of one image that are fetched at once; each may use several connections.
 const BLOBS: usize = 4;
 
-/// The most that may refer to an image.
-const REFERRERS: usize = 1_000;
+/// The most that may belong to an image, either way.
+const BELONGINGS: usize = 1_000;
 
 const OPERATION: &str = "warm image";
 
@@ -32,8 +33,8 @@ pub struct Warm<'a> {
 }
 
 impl PullThrough {
-    /// Brings an image into the cache: indexes, manifests, blobs, and what refers to the image as signatures do; returns when
-    /// everything is there. What others ask for at the same time is fetched once for both. `kept` is told the size of
+    /// Brings an image into the cache: indexes, manifests, blobs, what refers to the image as signatures do, and what is under
+    /// cosign's tags for it and its platforms; returns when everything is there. What others ask for at the same time is fetched once for both. `kept` is told the size of
     /// everything as it is there.
     ///
     /// If the future is dropped the blobs under way come all the same.
@@ -43,32 +44,69 @@ impl PullThrough {
     /// [`Kind::Full`] if there is no room to keep a blob.
     pub async fn warm(&self, image: Warm<'_>, kept: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
         let pulled = self.pulled(image.name);
-        let root = pulled.bring(image, kept).await?;
-        for referrer in pulled.referrers_of(&root).await? {
+        let mut brought = pulled.bring(image, kept).await?;
+        let referrers = match brought.first() {
+            Some(root) => pulled.referrers_of(root).await?,
+            None => Vec::new(),
+        };
+        for referrer in referrers {
             let reference = &Reference::Digest(referrer.digest);
-            pulled.bring(Warm { reference, platforms: None, ..image }, kept).await?;
+            brought.extend(pulled.bring(Warm { reference, platforms: None, ..image }, kept).await?);
         }
-        Ok(())
+        pulled.bring_tagged(image, brought, kept).await
     }
 }
 
 impl Pulled {
-    /// Brings manifests and blobs; which the first of the manifests is.
-    async fn bring(&self, image: Warm<'_>, kept: &(dyn Fn(u64) + Send + Sync)) -> Result<Digest> {
-        let (root, blobs) = self.manifests_of(image, kept).await?;
+    /// Brings manifests and blobs; which manifests these are, the root first.
+    async fn bring(&self, image: Warm<'_>, kept: &(dyn Fn(u64) + Send + Sync)) -> Result<Vec<Digest>> {
+        let (manifests, blobs) = self.manifests_of(image, kept).await?;
         let keep = |blob: Descriptor| async move { self.keep(&blob.digest).await.map(kept) };
         stream::iter(blobs).map(keep).buffer_unordered(BLOBS).try_collect::<()>().await?;
-        Ok(root)
+        Ok(manifests)
+    }
+
+    /// Brings what belongs to these manifests under tags as cosign makes them (`sha256-HEX.sig`), and what belongs to that. The
+    /// tags of the repository are listed as for clients: once for all images that are brought within the term of a listing.
+    async fn bring_tagged(
+        &self,
+        image: Warm<'_>,
+        mut subjects: Vec<Digest>,
+        kept: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<()> {
+        let source = Source::new(Arc::new(self.clone()));
+        let (mut seen, mut found) = (HashSet::new(), 0);
+        for depth in 0..MAX_DEPTH {
+            let mut brought = Vec::new();
+            for (at, subject) in subjects.into_iter().enumerate() {
+                if !seen.insert(subject) {
+                    continue;
+                }
+                let worth_asking = depth == 0 && at < MOST_ASKED;
+                let tags = source.tags_of(&subject, worth_asking).await.map_err(|error| again(&error))?;
+                found += tags.len();
+                if found > BELONGINGS {
+                    return Err(many(&subject));
+                }
+                for tag in tags {
+                    let reference = &Reference::Tag(tag);
+                    match self.bring(Warm { reference, platforms: None, ..image }, kept).await {
+                        Ok(manifests) => brought.extend(manifests),
+                        // It was there when the tags were listed.
+                        Err(error) if error.kind() == Kind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            subjects = brought;
+        }
+        Ok(())
     }
 
     /// What refers to an image. An upstream that does not say has nothing.
     async fn referrers_of(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        match referrers(self, subject, REFERRERS).await {
-            Ok(found) if found.len() > REFERRERS => {
-                let many =
-                    format!("more than {REFERRERS} artifacts refer to the image, which itself is there");
-                Err(Error::new(Kind::Invalid, OPERATION, subject, many))
-            }
+        match referrers(self, subject, BELONGINGS).await {
+            Ok(found) if found.len() > BELONGINGS => Err(many(subject)),
             Err(error) if is_refusal(error.kind()) => {
                 tracing::info!(%error, "the upstream does not say what refers to its images");
                 Ok(Vec::new())
@@ -77,13 +115,14 @@ impl Pulled {
         }
     }
 
-    /// Brings the manifests; returns which the first is, and the blobs that they name.
+    /// Brings the manifests; returns which these are, the root first, and the blobs that they name.
     async fn manifests_of(
         &self,
         image: Warm<'_>,
         kept: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(Digest, Vec<Descriptor>)> {
+    ) -> Result<(Vec<Digest>, Vec<Descriptor>)> {
         let root = self.manifest(image.reference).await?;
+        let mut manifests = vec![root.digest()];
         let mut seen = HashSet::from([root.digest()]);
         let (mut waiting, mut blobs) = (wanted(&root, image.platforms)?, Vec::new());
         let mut blob = |blob: &Descriptor, seen: &mut HashSet<Digest>| {
@@ -102,11 +141,12 @@ impl Pulled {
                 continue;
             }
             let manifest = self.manifest(&Reference::Digest(child.digest)).await?;
+            manifests.push(child.digest);
             kept(manifest.bytes().len() as u64);
             manifest.blobs().into_iter().for_each(|one| blob(one, &mut seen));
             waiting.extend(chosen(&manifest, image.platforms));
         }
-        Ok((root.digest(), blobs))
+        Ok((manifests, blobs))
     }
 
     /// Brings a blob into the cache; its size once it is there.
@@ -131,6 +171,11 @@ impl Pulled {
             Landed::Failed(error) => Err(again(&error)),
         }
     }
+}
+
+fn many(subject: &Digest) -> Error {
+    let many = format!("more than {BELONGINGS} artifacts belong to the image, which itself is there");
+    Error::new(Kind::Invalid, OPERATION, subject, many)
 }
 
 /// The children of an image that are brought.

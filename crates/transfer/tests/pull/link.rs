@@ -119,7 +119,7 @@ impl Repository for Far {
             }
             Some((next, (pieces, state, sent)))
         });
-        Ok(Blob { size, range, skipped, body: BlobBody::Stream(Box::pin(sent)) })
+        Ok(Blob { size, range, skipped, fetched: false, body: BlobBody::Stream(Box::pin(sent)) })
     }
 
     async fn tags(&self, page: PageRequest) -> Result<Page<TagEntry>> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ferry_oci::{Name, Reference};
+use ferry_oci::{Digest, Name, Reference};
 use ferry_policy::platforms::{Mode, Selection};
 use ferry_store::{Kind, Operation, PageRequest, Result};
 use ferry_testkit::images::verify;
@@ -83,4 +83,53 @@ async fn failures_are_told_and_what_came_stays() {
     warm(&mirror, &by_tag("v1"), None).await.unwrap();
     let asked = mirror.upstream.take();
     assert!(asked.manifest == 0 && asked.blob < image.blobs.len() as u64, "{asked:?}");
+}
+
+/// The tag under which cosign puts what belongs to `subject`.
+fn cosign(subject: &Digest, suffix: &str) -> String {
+    format!("sha256-{}.{suffix}", subject.hex())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cosign_tagged_comes_with_its_image_for_one_listing() {
+    let mirror = Mirror::new().await;
+    let [one, two] = [(1, "v1"), (2, "v2")].map(|(seed, at)| mirror.image(seed, at));
+    let (one, two) = (one.await, two.await);
+    let [root, other] = [&one, &two].map(|image| image.root.digest());
+    let of_root = cosign(&root, "sig");
+    mirror.image(50, &of_root).await;
+    let of_platform = cosign(&one.root.children()[0].digest, "att");
+    let attestation = mirror.image(51, &of_platform).await;
+    let of_attestation = cosign(&attestation.root.digest(), "sig");
+    mirror.image(52, &of_attestation).await;
+    let of_other = cosign(&other, "sbom");
+    mirror.image(53, &of_other).await;
+
+    warm(&mirror, &by_tag("v1"), None).await.unwrap();
+    assert_eq!(mirror.upstream.take().tags, 1);
+    for tag in ["v1", &of_root, &of_platform, &of_attestation] {
+        verify(&*mirror.app(), &by_tag(tag)).await.unwrap();
+    }
+    assert_eq!(mirror.upstream.take(), ferry_store::Counts::default(), "all is there");
+    warm(&mirror, &by_tag("v2"), None).await.unwrap();
+    let asked = mirror.upstream.take();
+    assert_eq!((asked.tags, asked.manifest), (0, 3 + 3), "the listing holds for it too, {asked:?}");
+    verify(&*mirror.app(), &by_tag(&of_other)).await.unwrap();
+    assert_eq!(mirror.upstream.take(), ferry_store::Counts::default(), "nor for this");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_tags_are_not_listed_the_usual_ones_are_asked_for() {
+    for (fails, expected) in [(Kind::Denied, None), (Kind::Unavailable, Some(Kind::Unavailable))] {
+        let mirror = Mirror::new().await;
+        let image = mirror.image(1, "v1").await;
+        let signature = cosign(&image.root.digest(), "sig");
+        mirror.image(50, &signature).await;
+        mirror.upstream.fail(Operation::Tags, fails);
+        assert_eq!(kind(warm(&mirror, &by_tag("v1"), None).await), expected, "{fails:?}");
+        mirror.upstream.take();
+        verify(&*mirror.app(), &by_tag(&signature)).await.unwrap();
+        let asked = mirror.upstream.take();
+        assert_eq!(asked.manifest == 0, expected.is_none(), "{fails:?}: {asked:?}");
+    }
 }
