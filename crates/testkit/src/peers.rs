@@ -9,12 +9,16 @@ mod proxies;
 
 use std::io;
 use std::process::Child;
+use std::time::Duration;
 
 pub use docker_registry::{DockerRegistry, PASSWORD, RegistryOptions, TokenAuth, USER, skopeo};
 pub use engines::Engine;
 pub use pebble::{Pebble, PebbleOptions};
 pub use peers_s3::{BUCKET, KEY, S3Server, SECRET};
 pub use proxies::{Microsocks, Squid};
+
+/// How long a program may take to start or to end, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn missing(error: io::Error, program: &str, package: &str) -> io::Error {
     match error.kind() {

@@ -74,7 +74,7 @@ async fn a_killed_export_goes_on_where_it_stopped() {
     let images = image_set(&IMAGES);
     push(&images, &outside.host()).await;
     let expected = check(&images, &outside.host(), "").await;
-    let options = LinkOptions { total_rate: Some(60_000_000), ..LinkOptions::default() };
+    let options = LinkOptions { total_rate: Some(35_000_000), ..LinkOptions::default() };
     let link = Link::start(outside.address, options).await.unwrap();
     let mut dice = dice();
     for round in 0..ROUNDS {
@@ -114,7 +114,7 @@ async fn a_killed_import_goes_on_where_it_stopped() {
     let expected = check(&images, &outside.host(), "").await;
     let list = list(&ferry, &images, &outside.host(), "all.tar");
     ferry.run(&["copy", "--from-file", &list]).await.ok();
-    let options = LinkOptions { total_rate: Some(60_000_000), ..LinkOptions::default() };
+    let options = LinkOptions { total_rate: Some(35_000_000), ..LinkOptions::default() };
     let link = Link::start(inside.address, options).await.unwrap();
     let mut dice = dice();
     for round in 0..ROUNDS {

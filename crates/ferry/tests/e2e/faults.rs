@@ -138,14 +138,21 @@ async fn authorization_that_ends_in_mid_run_is_renewed() {
         .source
         .fail(FaultRule::new(Fault::Truncate { after: 700_000 }).method("GET").path("/blobs/").always());
     let expire = async {
-        for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+        for requests in [5, 12, 20] {
+            while scene.source.count(Asked::BlobGet) < requests {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             scene.source.expire_tokens();
             scene.target.expire_tokens();
         }
+        std::future::pending().await
     };
-    let (ran, ()) = tokio::join!(scene.copy(), expire);
+    let ran = tokio::select! {
+        ran = scene.copy() => ran,
+        () = expire => unreachable!("it never ends"),
+    };
     ran.ok();
+    assert!(scene.source.count(Asked::BlobGet) >= 20, "they ended in mid-run");
     for registry in [&scene.source, &scene.target] {
         assert!(registry.count(Asked::Token) >= 2, "tokens were renewed");
         registry.require(Auth::None);

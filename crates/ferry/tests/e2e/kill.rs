@@ -18,8 +18,8 @@ const ROUNDS: usize = 50;
 /// Those of the registry.
 const REGISTRY_ROUNDS: usize = 20;
 
-/// Two images whose base layers are large enough to be staged.
-pub const IMAGES: SetSpec = SetSpec { images: 2, seed: 7, base_size: 18 << 20, own_size: 200_000 };
+/// Two images whose base layers are large enough to be staged, and fetched in parts.
+pub const IMAGES: SetSpec = SetSpec { images: 2, seed: 7, base_size: 10 << 20, own_size: 200_000 };
 
 /// What may be fetched again beside unfinished pieces: manifests and the heads of answers.
 pub const OVERHEAD: u64 = 256 * 1024;
@@ -92,7 +92,7 @@ async fn a_killed_copy_goes_on_where_it_stopped() {
     let images = image_set(&IMAGES);
     push(&images, &source.host()).await;
     let expected = check(&images, &source.host(), "").await;
-    let options = LinkOptions { total_rate: Some(60_000_000), ..LinkOptions::default() };
+    let options = LinkOptions { total_rate: Some(35_000_000), ..LinkOptions::default() };
     let link = Link::start(source.address, options).await.unwrap();
     let mut dice = dice();
     for round in 0..ROUNDS {
@@ -132,7 +132,7 @@ async fn a_killed_registry_keeps_what_it_has_confirmed() {
     let images = image_set(&IMAGES);
     push(&images, &source.host()).await;
     let expected = check(&images, &source.host(), "").await;
-    let options = LinkOptions { total_rate: Some(60_000_000), ..LinkOptions::default() };
+    let options = LinkOptions { total_rate: Some(35_000_000), ..LinkOptions::default() };
     let link = Link::start(source.address, options).await.unwrap();
     let mut dice = dice();
     let mut target = ferry.serve(&ferry.path("target"), 0).await;

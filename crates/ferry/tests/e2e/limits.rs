@@ -232,7 +232,7 @@ mod small_disks {
         let tag = ferry_oci::Reference::Tag(first.tag.clone());
         writer(&*store, &first.repository).delete_manifest(&tag).await.unwrap();
         let pushed = 'again: {
-            for _ in 0..300 {
+            for _ in 0..1200 {
                 let repository = writer(&*store, &last.repository);
                 if last.image.push_to(&*repository, Some(&last.tag)).await.is_ok() {
                     break 'again true;

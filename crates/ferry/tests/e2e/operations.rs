@@ -46,7 +46,7 @@ async fn status(url: String) -> StatusCode {
 
 /// Waits for what another process is about to do.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
+    for _ in 0..2400 {
         if is_so().await {
             return;
         }

@@ -215,7 +215,7 @@ async fn skopeo(site: &Site, mirror: &Served, root: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_renewed_before_it_expires() {
     // It is renewed after two thirds of that time.
-    let site = Site::new(PebbleOptions { validity: 12, ..PebbleOptions::default() }).await;
+    let site = Site::new(PebbleOptions { validity: 24, ..PebbleOptions::default() }).await;
     site.pebble.know("cr.example.com").await.unwrap();
     let mirror = site.serve("      names: cr.example.com\n").await;
     let client = site.client().await;

@@ -5,11 +5,11 @@ mod fake_registry {
     use ferry_store::contract::{Capabilities, Subject};
     use ferry_testkit::fake::FakeRegistry;
 
-    use crate::support::{client, patient};
+    use crate::support::{client, quick};
 
     async fn subject() -> Subject {
         let registry = FakeRegistry::start().await.unwrap();
-        let store = client(patient(), Anonymous).registry(&registry.host().unwrap()).unwrap();
+        let store = client(quick(), Anonymous).registry(&registry.host().unwrap()).unwrap();
         // The uploads of the suite are too small to be gone on with, and a remote registry is one scope.
         let can = Capabilities { resumes_uploads: false, scopes: false, ..Capabilities::default() };
         Subject { store, can, guard: Box::new(registry) }
@@ -24,11 +24,11 @@ mod resumable {
     use ferry_store::contract::{Capabilities, Subject};
     use ferry_testkit::fake::FakeRegistry;
 
-    use crate::support::{client, patient};
+    use crate::support::{client, quick};
 
     async fn subject() -> Subject {
         let registry = FakeRegistry::start().await.unwrap();
-        let options = ClientOptions { resumable_from: 0, ..patient() };
+        let options = ClientOptions { resumable_from: 0, ..quick() };
         let store = client(options, Anonymous).registry(&registry.host().unwrap()).unwrap();
         // Whose request comes first to the registry is not in our hands.
         let can = Capabilities { exclusive_uploads: false, scopes: false, ..Capabilities::default() };
@@ -43,11 +43,11 @@ mod peers {
     use ferry_store::contract::{Capabilities, Subject};
     use ferry_testkit::peers::DockerRegistry;
 
-    use crate::support::{client, patient};
+    use crate::support::{client, quick};
 
     async fn subject() -> Subject {
         let registry = DockerRegistry::start().await.unwrap();
-        let store = client(patient(), Anonymous).registry(&registry.host()).unwrap();
+        let store = client(quick(), Anonymous).registry(&registry.host()).unwrap();
         let can = Capabilities {
             resumes_uploads: false,
             exclusive_uploads: false,

@@ -14,16 +14,18 @@ use crate::support::*;
 /// What may be on its way in the buffers of a connection.
 const BUFFERS: usize = 12 << 20;
 
-fn once() -> ClientOptions {
-    ClientOptions { attempts: 1, ..quick() }
-}
-
 fn store(raw: &Raw) -> Arc<dyn Store> {
-    client(once(), Anonymous).registry(&raw.registry()).unwrap()
+    client(ClientOptions { attempts: 1, ..quick() }, Anonymous).registry(&raw.registry()).unwrap()
 }
 
 fn repository(raw: &Raw) -> Arc<dyn Repository> {
     reader(&store(raw))
+}
+
+/// Read by somebody who gives up.
+fn hurried(raw: &Raw) -> Arc<dyn Repository> {
+    let options = ClientOptions { attempts: 1, ..impatient() };
+    reader(&client(options, Anonymous).registry(&raw.registry()).unwrap())
 }
 
 fn digest() -> Digest {
@@ -97,8 +99,8 @@ async fn answers_that_trickle_are_given_up() {
         let expected = if first.contains("403") { Kind::Denied } else { Kind::Stalled };
         let drop = Duration::from_millis(50);
         let raw = Raw::start(move |_| Script::new(&*first).endless(&*again).slowly(drop)).await;
-        let asked = async { kind(repository(&raw).manifest(&tag("t")).await) };
-        let answered = tokio::time::timeout(10 * once().idle_timeout, asked).await;
+        let asked = async { kind(hurried(&raw).manifest(&tag("t")).await) };
+        let answered = tokio::time::timeout(30 * impatient().idle_timeout, asked).await;
         assert_eq!(answered.expect("it is given up"), expected);
     });
     futures_util::future::join_all(given_up).await;
@@ -108,8 +110,8 @@ async fn answers_that_trickle_are_given_up() {
 async fn a_blob_that_trickles_is_given_up() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n";
     let raw = Raw::start(move |_| Script::new(head).endless("x").slowly(Duration::from_millis(50))).await;
-    let blob = repository(&raw).blob(&digest(), ByteRange::ALL).await.unwrap();
-    let read = tokio::time::timeout(10 * once().idle_timeout, blob.into_bytes()).await;
+    let blob = hurried(&raw).blob(&digest(), ByteRange::ALL).await.unwrap();
+    let read = tokio::time::timeout(30 * impatient().idle_timeout, blob.into_bytes()).await;
     assert_eq!(kind(read.expect("it is given up")), Kind::Stalled);
 }
 
@@ -121,7 +123,7 @@ async fn a_thin_link_is_no_trickle() {
         Script::new(head).endless(&*chunk).slowly(Duration::from_millis(40))
     })
     .await;
-    let blob = repository(&raw).blob(&digest(), ByteRange::ALL).await.unwrap();
+    let blob = hurried(&raw).blob(&digest(), ByteRange::ALL).await.unwrap();
     assert_eq!(blob.into_bytes().await.unwrap().len(), 100_000);
 }
 
@@ -130,7 +132,7 @@ async fn a_page_of_too_many_names_is_refused() {
     let names = "\"\",".repeat(1_000_000);
     let body = format!(r#"{{"tags":[{names}""],"repositories":[{names}""]}}"#);
     let fake = Fake::start(move |_| Reply::new(200).body(body.clone())).await;
-    let store = client(patient(), Anonymous).registry(&fake.registry()).unwrap();
+    let store = client(quick(), Anonymous).registry(&fake.registry()).unwrap();
     assert_eq!(kind(reader(&store).tags(PageRequest::default()).await), Kind::Invalid);
     assert_eq!(kind(store.repositories("", PageRequest::default()).await), Kind::Invalid);
 }

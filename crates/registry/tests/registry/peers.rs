@@ -39,7 +39,7 @@ impl Tls {
 
     fn options(&self) -> ClientOptions {
         let resolve = vec![(HOST.to_owned(), "127.0.0.1:0".parse().unwrap())];
-        ClientOptions { resolve, ..patient() }
+        ClientOptions { resolve, ..quick() }
     }
 }
 
@@ -75,7 +75,7 @@ async fn a_certificate_that_nobody_vouches_for_is_final() {
 #[tokio::test]
 async fn an_upload_that_is_given_up_leaves_no_blob() {
     let registry = DockerRegistry::start().await.unwrap();
-    let store = client(patient(), Anonymous).registry(&registry.host()).unwrap();
+    let store = client(quick(), Anonymous).registry(&registry.host()).unwrap();
     let repository = writer(&store);
     for (seed, sent, abort) in [(30, 1, true), (31, 1, false), (32, 900_000, true), (33, 900_000, false)] {
         let bytes = content(seed, 900_000);
@@ -105,7 +105,7 @@ async fn referrer(repository: &Arc<dyn RepositoryMut>, subject: Digest, seed: u8
 #[tokio::test(flavor = "multi_thread")]
 async fn referrers_pushed_at_once_are_all_listed() {
     let registry = DockerRegistry::start().await.unwrap();
-    let store = client(patient(), Anonymous).registry(&registry.host()).unwrap();
+    let store = client(quick(), Anonymous).registry(&registry.host()).unwrap();
     let repository = writer(&store);
     let subject = Digest::sha256(b"never pushed");
     let mut manifests = Vec::new();
@@ -125,7 +125,7 @@ async fn referrers_pushed_at_once_are_all_listed() {
 #[tokio::test]
 async fn docker_registry_lists_everything_at_once_and_is_cut() {
     let registry = DockerRegistry::start().await.unwrap();
-    let store = client(patient(), Anonymous).registry(&registry.host()).unwrap();
+    let store = client(quick(), Anonymous).registry(&registry.host()).unwrap();
     let repository = writer(&store);
     let config = push(&repository, &Bytes::from_static(b"{}")).await;
     let text = format!(
@@ -149,7 +149,7 @@ async fn docker_registry_lists_everything_at_once_and_is_cut() {
 #[tokio::test]
 async fn what_was_never_there_is_not_found() {
     let registry = DockerRegistry::start().await.unwrap();
-    let store = client(patient(), Anonymous).registry(&registry.host()).unwrap();
+    let store = client(quick(), Anonymous).registry(&registry.host()).unwrap();
     push(&writer(&store), &content(22, 10)).await;
     let never = Digest::sha256(b"never");
     let unknown = store.writable(&Scope::Hosted, &name("no/such")).unwrap();
@@ -193,7 +193,7 @@ async fn push_image(repository: Arc<dyn RepositoryMut>, layer: Bytes, number: u8
 #[tokio::test(flavor = "multi_thread")]
 async fn images_pushed_at_once_arrive() {
     let registry = DockerRegistry::start().await.unwrap();
-    let store = client(patient(), Anonymous).registry(&registry.host()).unwrap();
+    let store = client(quick(), Anonymous).registry(&registry.host()).unwrap();
     let layer = content(23, 200_000);
     let pushes = (0..8).map(|number| tokio::spawn(push_image(writer(&store), layer.clone(), number)));
     for digest in try_join_all(pushes).await.unwrap() {
@@ -207,13 +207,13 @@ async fn images_pushed_at_once_arrive() {
 async fn docker_registry_asks_for_a_password() {
     let options = RegistryOptions { login: true, ..RegistryOptions::default() };
     let registry = DockerRegistry::start_with(&options).await.unwrap();
-    let store = client(patient(), password(USER, PASSWORD)).registry(&registry.host()).unwrap();
+    let store = client(quick(), password(USER, PASSWORD)).registry(&registry.host()).unwrap();
     let bytes = content(1, 300_000);
     let digest = push(&writer(&store), &bytes).await;
     assert_eq!(reader(&store).stat(&digest).await.unwrap(), Some(300_000));
-    let wrong = client(patient(), password(USER, "wrong")).registry(&registry.host()).unwrap();
+    let wrong = client(quick(), password(USER, "wrong")).registry(&registry.host()).unwrap();
     assert_eq!(kind(reader(&wrong).stat(&digest).await), Kind::Unauthorized);
-    let nobody = client(patient(), Anonymous).registry(&registry.host()).unwrap();
+    let nobody = client(quick(), Anonymous).registry(&registry.host()).unwrap();
     assert_eq!(kind(reader(&nobody).stat(&digest).await), Kind::Unauthorized);
 }
 
@@ -221,7 +221,7 @@ async fn docker_registry_asks_for_a_password() {
 #[tokio::test]
 async fn uploads_are_gone_on_with_where_docker_registry_can() {
     let registry = DockerRegistry::start().await.unwrap();
-    let options = ClientOptions { resumable_from: 0, ..patient() };
+    let options = ClientOptions { resumable_from: 0, ..quick() };
     let store = client(options, Anonymous).registry(&registry.host()).unwrap();
     let repository = writer(&store);
     let bytes = content(40, 3_000_000);

@@ -36,7 +36,7 @@ async fn a_registry_with_a_token_server() {
     let identity = Fixed(Credential::IdentityToken(Secret::new(IDENTITY_TOKEN)));
     for (place, credentials) in [("public/app", password(USER, PASSWORD)), ("private/app", identity)] {
         let before = server.asked().len();
-        let store = client(patient(), credentials).registry(&registry.host()).unwrap();
+        let store = client(quick(), credentials).registry(&registry.host()).unwrap();
         let repository = store.writable(&Scope::Hosted, &name(place)).unwrap();
         let bytes = content(1, 300_000);
         let digest = push(&repository, &bytes).await;
@@ -63,7 +63,7 @@ async fn a_registry_with_a_token_server() {
     let place = |text: &str| nobody.repository(&Scope::Hosted, &name(text));
     place("public/app").manifest(&tag("v1")).await.unwrap();
     assert_eq!(kind(place("private/app").manifest(&tag("v1")).await), Kind::Unauthorized);
-    let wrong = client(patient(), password(USER, "wrong")).registry(&registry.host()).unwrap();
+    let wrong = client(quick(), password(USER, "wrong")).registry(&registry.host()).unwrap();
     let read = wrong.repository(&Scope::Hosted, &name("public/app")).manifest(&tag("v1")).await;
     assert_eq!(kind(read), Kind::Unauthorized, "a wrong password is not passed over");
 }
@@ -107,8 +107,7 @@ impl Private {
     async fn try_with(&self, site: Site) -> ferry_store::Result<()> {
         let sites = [(self.host(), site)].into();
         let resolve = vec![(HOST.to_owned(), "127.0.0.1:0".parse().unwrap())];
-        let store =
-            client(ClientOptions { sites, resolve, ..patient() }, Anonymous).registry(&self.host())?;
+        let store = client(ClientOptions { sites, resolve, ..quick() }, Anonymous).registry(&self.host())?;
         let bytes = content(7, 100_000);
         reader(&store).stat(&Digest::sha256(&bytes)).await?;
         let digest = push(&writer(&store), &bytes).await;
@@ -181,7 +180,7 @@ async fn through_squid() {
     let plain = DockerRegistry::start().await.unwrap();
     let named: Registry = format!("{HOST}:{}", plain.addr().port()).parse().unwrap();
     let usual = Site { plain_http: Some(true), proxies: proxies(&url, ""), ..Site::default() };
-    let store = client(ClientOptions { usual, ..patient() }, Anonymous).registry(&named).unwrap();
+    let store = client(ClientOptions { usual, ..quick() }, Anonymous).registry(&named).unwrap();
     push(&writer(&store), &content(3, 50_000)).await;
     let put = format!("PUT http://{named}/v2/");
     requests(&squid, |seen| seen.iter().any(|line| line.starts_with(&put))).await;
@@ -191,7 +190,7 @@ async fn through_squid() {
     let except = Site { proxies: proxies(&url, "ferry.test"), ..site };
     private.try_with(except).await.unwrap();
     let usual = Site { proxies: proxies(&url, ""), ..Site::default() };
-    let store = client(ClientOptions { usual, ..patient() }, Anonymous).registry(&plain.host()).unwrap();
+    let store = client(ClientOptions { usual, ..quick() }, Anonymous).registry(&plain.host()).unwrap();
     push(&writer(&store), &content(4, 50_000)).await;
 }
 
@@ -214,7 +213,7 @@ async fn through_microsocks() {
     let url = format!("socks5h://me:hunter2@{}", socks.addr());
     let usual = Site { plain_http: Some(true), proxies: proxies(&url, ""), ..Site::default() };
     let before = socks.connections().unwrap();
-    let store = client(ClientOptions { usual, ..patient() }, Anonymous).registry(&named).unwrap();
+    let store = client(ClientOptions { usual, ..quick() }, Anonymous).registry(&named).unwrap();
     push(&writer(&store), &content(5, 50_000)).await;
     assert!(socks.connections().unwrap() > before);
 }

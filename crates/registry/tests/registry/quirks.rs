@@ -17,7 +17,7 @@ const SIZE: usize = 3_500_000;
 const CHUNK: u64 = 1_000_000;
 
 fn resumable() -> ClientOptions {
-    ClientOptions { resumable_from: CHUNK, ..patient() }
+    ClientOptions { resumable_from: CHUNK, ..quick() }
 }
 
 fn in_chunks() -> ClientOptions {
@@ -185,7 +185,7 @@ async fn a_slow_source_does_not_make_a_second_patch_where_that_loses_the_first()
 #[tokio::test]
 async fn put_bodies_that_are_reset_go_in_parts_from_then_on() {
     let registry = uploading(Uploads { whole: Whole::ResetAfter(2_000_000), ..Uploads::default() }).await;
-    let repository = writer(&store(&registry, patient()));
+    let repository = writer(&store(&registry, quick()));
     let (one, two) = (content(1, SIZE), content(2, SIZE));
     assert_eq!(bring(&repository, &one).await, 2);
     assert_eq!(bring(&repository, &two).await, 1);
@@ -196,7 +196,7 @@ async fn put_bodies_that_are_reset_go_in_parts_from_then_on() {
 async fn wrong_bytes_are_wrong_whatever_the_registry_makes_of_good_ones() {
     for uploads in [Uploads::default(), Quirks::of("artifactory").unwrap().uploads] {
         let registry = uploading(uploads).await;
-        let repository = writer(&store(&registry, patient()));
+        let repository = writer(&store(&registry, quick()));
         let bytes = content(1, 1000);
         let mut upload = begin(&repository, &bytes).await;
         upload.write(content(2, 1000)).await.unwrap();

@@ -44,7 +44,7 @@ async fn tag_all(registry: &FakeRegistry, tags: usize) {
 }
 
 fn known(registry: &FakeRegistry, who: impl Credentials + 'static) -> (Arc<Client>, Arc<dyn Store>) {
-    let client = client(patient(), who);
+    let client = client(quick(), who);
     let store = client.registry(&registry.host().unwrap()).unwrap();
     (client, store)
 }

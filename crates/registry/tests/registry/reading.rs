@@ -173,7 +173,8 @@ async fn a_body_that_ends_early_or_stops_is_an_error_of_the_stream() {
             if stops { reply.silent() } else { reply.cut() }
         })
         .await;
-        let blob = reader(&anonymous(&fake.registry())).blob(&digest(), ByteRange::ALL).await.unwrap();
+        let store = client(impatient(), Anonymous).registry(&fake.registry()).unwrap();
+        let blob = reader(&store).blob(&digest(), ByteRange::ALL).await.unwrap();
         let mut stream = blob.into_stream();
         assert_eq!(stream.next().await.unwrap().unwrap(), BODY, "what came is passed on");
         assert_eq!(kind(stream.next().await.unwrap()), expected);
@@ -193,11 +194,11 @@ async fn a_slow_reader_is_no_stall() {
     let body = content(6, 3_000_000);
     let sent = body.clone();
     let fake = Fake::start(move |_| Reply::new(200).body(sent.clone())).await;
-    let options = ClientOptions { idle_timeout: Duration::from_millis(100), ..quick() };
+    let options = ClientOptions { idle_timeout: Duration::from_secs(1), ..quick() };
     let store = client(options, Anonymous).registry(&fake.registry()).unwrap();
     let mut stream = reader(&store).blob(&digest(), ByteRange::ALL).await.unwrap().into_stream();
     let mut length = stream.next().await.unwrap().unwrap().len();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     while let Some(bytes) = stream.next().await {
         length += bytes.unwrap().len();
     }

@@ -18,7 +18,7 @@ use crate::support::*;
 const SIZE: usize = 3_000_000;
 
 fn resumable() -> ClientOptions {
-    ClientOptions { resumable_from: 1_000_000, ..patient() }
+    ClientOptions { resumable_from: 1_000_000, ..quick() }
 }
 
 async fn send(upload: &mut Box<dyn Upload>, bytes: &Bytes, until: usize) -> ferry_store::Result<()> {

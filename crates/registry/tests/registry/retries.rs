@@ -95,7 +95,7 @@ async fn nobody_there_is_unavailable() {
 #[tokio::test]
 async fn silence_is_a_stall() {
     let fake = Fake::start(|_| Reply::never()).await;
-    let options = ClientOptions { attempts: 1, ..quick() };
+    let options = ClientOptions { attempts: 1, ..impatient() };
     let store = client(options, Anonymous).registry(&fake.registry()).unwrap();
     assert_eq!(kind(reader(&store).stat(&digest()).await), Kind::Stalled);
 }

@@ -11,20 +11,20 @@ use ferry_store::{Begun, Expect, Kind, Mount, Repository, RepositoryMut, Result,
 
 pub const NAME: &str = "team/app";
 
-/// Options with which nothing takes long.
+/// Options with which nothing takes long, and a busy machine has time.
 pub fn quick() -> ClientOptions {
     ClientOptions {
-        connect_timeout: Duration::from_secs(2),
-        idle_timeout: Duration::from_millis(400),
+        connect_timeout: Duration::from_secs(20),
+        idle_timeout: Duration::from_secs(20),
         attempts: 3,
         backoff: Duration::from_millis(1),
         ..ClientOptions::default()
     }
 }
 
-/// Options for a peer that is to be given its time.
-pub fn patient() -> ClientOptions {
-    ClientOptions { idle_timeout: Duration::from_secs(20), ..quick() }
+/// Options for a peer that is to be given up.
+pub fn impatient() -> ClientOptions {
+    ClientOptions { idle_timeout: Duration::from_secs(2), ..quick() }
 }
 
 pub fn client(options: ClientOptions, credentials: impl Credentials + 'static) -> Arc<Client> {

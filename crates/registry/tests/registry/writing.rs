@@ -143,7 +143,7 @@ async fn a_registry_that_takes_nothing_is_a_stall() {
         _ => willing(seen),
     })
     .await;
-    let repository = writer(&anonymous(&fake.registry()));
+    let repository = writer(&client(impatient(), Anonymous).registry(&fake.registry()).unwrap());
     let piece = content(12, 1_000_000);
     let huge = Expect { digest: Some(Digest::sha256(b"x")), size: Some(1 << 30), mount: Mount::No };
     let mut upload = opened(repository.begin(huge).await.unwrap());

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::client::Client;
 use super::table::{CLIENTS, Table};
 use super::{Excess, Limit, Quota};
+use crate::access::Clock;
 use crate::caller::Caller;
 
 const DAY: u64 = 24 * 60 * 60;
@@ -23,6 +24,7 @@ pub(super) enum Pulled {
 pub(super) struct Daily {
     per_address: Quota,
     per_user: Quota,
+    now: Clock,
     counted: Mutex<Counted>,
 }
 
@@ -65,25 +67,25 @@ pub(crate) struct Account {
 impl Account {
     /// So many bytes of a blob went out.
     pub(super) fn add(&self, bytes: u64) {
-        let mut counted = self.daily.counted(SystemTime::now());
+        let mut counted = self.daily.counted((self.daily.now)());
         counted.of(&self.client).bytes += bytes;
     }
 
     /// The manifest was not given after all.
     pub(super) fn give_back_manifest(&self) {
-        let mut counted = self.daily.counted(SystemTime::now());
+        let mut counted = self.daily.counted((self.daily.now)());
         let manifests = &mut counted.of(&self.client).manifests;
         *manifests = manifests.saturating_sub(1);
     }
 }
 
 impl Daily {
-    /// `None` if nothing is limited.
-    pub(super) fn new(per_address: Quota, per_user: Quota) -> Option<Arc<Self>> {
+    /// `None` if nothing is limited. `now` decides which day it is.
+    pub(super) fn new(per_address: Quota, per_user: Quota, now: Clock) -> Option<Arc<Self>> {
         let taken = Table::new(CLIENTS, Taken::weight);
         let counted = Mutex::new(Counted { day: 0, taken, unsaved: false });
         (per_address.is_some() || per_user.is_some())
-            .then(|| Arc::new(Self { per_address, per_user, counted }))
+            .then(|| Arc::new(Self { per_address, per_user, now, counted }))
     }
 
     /// The account that pays for a pull, if any does. A manifest is counted at once; of a blob what goes out later. What
@@ -95,8 +97,8 @@ impl Daily {
         self: &Arc<Self>,
         caller: &Caller,
         pulled: Pulled,
-        now: SystemTime,
     ) -> Result<Option<Account>, Excess> {
+        let now = (self.now)();
         let (client, quota) = match &caller.user {
             Some(user) if self.per_user.is_some() => (Client::User(Arc::clone(user)), self.per_user),
             _ => (Client::at(caller), self.per_address),
@@ -145,9 +147,9 @@ impl Daily {
     ///
     /// # Errors
     /// If it is not what [`Daily::to_write`] gave.
-    pub(super) fn restore(&self, text: &str, now: SystemTime) -> Result<(), serde_json::Error> {
+    pub(super) fn restore(&self, text: &str) -> Result<(), serde_json::Error> {
         let kept: Kept = serde_json::from_str(text)?;
-        let mut counted = self.counted(now);
+        let mut counted = self.counted((self.now)());
         if kept.day != counted.day {
             return Ok(());
         }
@@ -195,6 +197,8 @@ fn rest_of_day(now: SystemTime) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     const EMPTY: Quota = Quota { bytes: None, manifests: None };
@@ -203,76 +207,92 @@ mod tests {
         Caller { address: address.parse().unwrap(), secure: false, user: user.map(Into::into) }
     }
 
-    fn at(day: u64, second: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(day * DAY + second)
+    /// A clock that is set by hand.
+    #[derive(Clone, Default)]
+    struct Time(Arc<AtomicU64>);
+
+    impl Time {
+        fn set(&self, day: u64, second: u64) {
+            self.0.store(day * DAY + second, Ordering::Relaxed);
+        }
+
+        fn clock(&self) -> Clock {
+            let seconds = Arc::clone(&self.0);
+            Arc::new(move || UNIX_EPOCH + Duration::from_secs(seconds.load(Ordering::Relaxed)))
+        }
     }
 
-    /// What `caller` may still pull at a time; what it pulls is counted.
-    fn pulls(daily: &Arc<Daily>, caller: &Caller, now: SystemTime) -> usize {
-        (0..100).take_while(|_| daily.admit(caller, Pulled::Manifest, now).is_ok()).count()
+    /// What `caller` may still pull; what it pulls is counted.
+    fn pulls(daily: &Arc<Daily>, caller: &Caller) -> usize {
+        (0..100).take_while(|_| daily.admit(caller, Pulled::Manifest).is_ok()).count()
     }
 
     #[test]
     fn manifests_are_counted_till_midnight() {
         let quota = Quota { manifests: Some(3), ..EMPTY };
-        let daily = Daily::new(quota, EMPTY).unwrap();
+        let time = Time::default();
+        let daily = Daily::new(quota, EMPTY, time.clock()).unwrap();
         let one = caller("192.0.2.1", Some("ann"));
-        assert_eq!(pulls(&daily, &one, at(9, 100)), 3);
-        let refused = daily.admit(&one, Pulled::Manifest, at(9, 100)).err().unwrap();
+        time.set(9, 100);
+        assert_eq!(pulls(&daily, &one), 3);
+        let refused = daily.admit(&one, Pulled::Manifest).err().unwrap();
         assert_eq!(refused, Excess { of: Limit::Manifests(3), after: Duration::from_secs(DAY - 100) });
         // Its blobs may still be fetched; nothing of them is limited.
-        assert!(daily.admit(&one, Pulled::Blob, at(9, 100)).unwrap().is_none());
-        assert_eq!(pulls(&daily, &caller("192.0.2.2", None), at(9, 100)), 3);
-        assert_eq!(pulls(&daily, &one, at(10, 0)), 3);
-        assert!(Daily::new(EMPTY, EMPTY).is_none());
+        assert!(daily.admit(&one, Pulled::Blob).unwrap().is_none());
+        assert_eq!(pulls(&daily, &caller("192.0.2.2", None)), 3);
+        time.set(9, DAY - 1);
+        assert_eq!(pulls(&daily, &one), 0);
+        time.set(10, 0);
+        assert_eq!(pulls(&daily, &one), 3);
+        assert!(Daily::new(EMPTY, EMPTY, time.clock()).is_none());
     }
 
     #[test]
     fn what_was_not_given_is_not_counted() {
         let quota = Quota { manifests: Some(1), ..EMPTY };
-        let daily = Daily::new(quota, EMPTY).unwrap();
+        let daily = Daily::new(quota, EMPTY, Time::default().clock()).unwrap();
         let one = caller("192.0.2.1", None);
-        let now = SystemTime::now();
-        daily.admit(&one, Pulled::Manifest, now).unwrap().unwrap().give_back_manifest();
-        assert_eq!(pulls(&daily, &one, now), 1);
+        daily.admit(&one, Pulled::Manifest).unwrap().unwrap().give_back_manifest();
+        assert_eq!(pulls(&daily, &one), 1);
     }
 
     #[test]
     fn users_are_counted_by_name_and_a_subscriber_as_one() {
         let (per_address, per_user) =
             (Quota { manifests: Some(1), ..EMPTY }, Quota { manifests: Some(2), ..EMPTY });
-        let daily = Daily::new(per_address, per_user).unwrap();
-        let now = at(9, 0);
-        assert_eq!(pulls(&daily, &caller("192.0.2.1", Some("ann")), now), 2);
-        assert_eq!(pulls(&daily, &caller("192.0.2.9", Some("ann")), now), 0);
-        assert_eq!(pulls(&daily, &caller("192.0.2.1", None), now), 1);
-        assert_eq!(pulls(&daily, &caller("2001:db8::1", None), now), 1);
-        assert_eq!(pulls(&daily, &caller("2001:db8::2", None), now), 0);
+        let daily = Daily::new(per_address, per_user, Time::default().clock()).unwrap();
+        assert_eq!(pulls(&daily, &caller("192.0.2.1", Some("ann"))), 2);
+        assert_eq!(pulls(&daily, &caller("192.0.2.9", Some("ann"))), 0);
+        assert_eq!(pulls(&daily, &caller("192.0.2.1", None)), 1);
+        assert_eq!(pulls(&daily, &caller("2001:db8::1", None)), 1);
+        assert_eq!(pulls(&daily, &caller("2001:db8::2", None)), 0);
     }
 
     #[test]
     fn bytes_are_counted_and_survive_a_restart() {
         let quota = Quota { bytes: Some(1000), ..EMPTY };
-        let new = || Daily::new(quota, Quota { bytes: Some(10), ..EMPTY }).unwrap();
-        let (daily, now) = (new(), SystemTime::now());
+        let time = Time::default();
+        let new = || Daily::new(quota, Quota { bytes: Some(10), ..EMPTY }, time.clock()).unwrap();
+        let daily = new();
         assert_eq!(daily.to_write(), None);
         let (one, ann) = (caller("2001:db8::1", None), caller("192.0.2.1", Some("ann")));
-        daily.admit(&one, Pulled::Blob, now).unwrap().unwrap().add(999);
-        daily.admit(&one, Pulled::Blob, now).unwrap().unwrap().add(500);
-        daily.admit(&ann, Pulled::Blob, now).unwrap().unwrap().add(10);
+        daily.admit(&one, Pulled::Blob).unwrap().unwrap().add(999);
+        daily.admit(&one, Pulled::Blob).unwrap().unwrap().add(500);
+        daily.admit(&ann, Pulled::Blob).unwrap().unwrap().add(10);
         let text = daily.to_write().unwrap();
         assert_eq!(daily.to_write(), None);
         let again = new();
-        again.restore(&text, now).unwrap();
+        again.restore(&text).unwrap();
         assert_eq!(again.to_write(), None);
         for (caller, most) in [(&one, 1000), (&ann, 10)] {
-            let refused = again.admit(caller, Pulled::Blob, now).err().unwrap();
+            let refused = again.admit(caller, Pulled::Blob).err().unwrap();
             assert_eq!(refused.of, Limit::Bytes(most));
-            assert!(again.admit(caller, Pulled::Manifest, now).is_err());
+            assert!(again.admit(caller, Pulled::Manifest).is_err());
         }
+        time.set(1, 0);
         let next_day = new();
-        next_day.restore(&text, now + Duration::from_secs(DAY)).unwrap();
-        assert!(next_day.admit(&one, Pulled::Blob, now + Duration::from_secs(DAY)).is_ok());
-        assert!(new().restore("{", now).is_err());
+        next_day.restore(&text).unwrap();
+        assert!(next_day.admit(&one, Pulled::Blob).is_ok());
+        assert!(new().restore("{").is_err());
     }
 }

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ impl QuotaFile {
     pub async fn open(limiter: Arc<Limiter>, path: PathBuf) -> Self {
         match tokio::fs::read_to_string(&path).await {
             Ok(text) => {
-                if let Err(error) = limiter.restore(&text, SystemTime::now()) {
+                if let Err(error) = limiter.restore(&text) {
                     tracing::warn!(path = %path.display(), %error, "daily quotas begin anew: the file is damaged");
                 }
             }

@@ -15,6 +15,7 @@ use super::pace::{Pace, Pacer};
 use super::requests::Requests;
 use super::table::{CLIENTS, Table};
 use super::{ClientLimits, Excess, SpeedLimits};
+use crate::access::Clock;
 use crate::answer::Answer;
 use crate::blobs::Elsewhere;
 use crate::body::ResponseBody;
@@ -47,11 +48,16 @@ pub(crate) struct Admitted {
 impl Limiter {
     /// Nobody has taken anything yet.
     pub fn new(limits: ClientLimits) -> Self {
+        Self::with_clock(limits, Arc::new(SystemTime::now))
+    }
+
+    /// The same; `now` decides when a day ends.
+    pub fn with_clock(limits: ClientLimits, now: Clock) -> Self {
         Self {
             down: Speed::new(limits.speed),
             up: Speed::new(limits.speed),
             requests: limits.requests.map(Requests::new),
-            daily: Daily::new(limits.daily_per_address, limits.daily_per_user),
+            daily: Daily::new(limits.daily_per_address, limits.daily_per_user, now),
         }
     }
 
@@ -82,7 +88,7 @@ impl Limiter {
         }
         let pulled = pulled(method, served);
         if let (Some(daily), Some(pulled)) = (&self.daily, pulled) {
-            let account = daily.admit(caller, pulled, SystemTime::now())?;
+            let account = daily.admit(caller, pulled)?;
             match pulled {
                 Pulled::Blob => admitted.bytes = account,
                 Pulled::Manifest => admitted.manifest = account,
@@ -101,8 +107,8 @@ impl Limiter {
         self.daily.as_ref().and_then(|daily| daily.to_write())
     }
 
-    pub(super) fn restore(&self, text: &str, now: SystemTime) -> Result<(), serde_json::Error> {
-        self.daily.as_ref().map_or(Ok(()), |daily| daily.restore(text, now))
+    pub(super) fn restore(&self, text: &str) -> Result<(), serde_json::Error> {
+        self.daily.as_ref().map_or(Ok(()), |daily| daily.restore(text))
     }
 }
 

@@ -11,16 +11,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Running, missing};
+use super::{LIMIT, Running, missing};
 
 /// Debian's build of the distribution registry.
 const DOCKER_REGISTRY: &str = "/usr/bin/docker-registry";
 
 /// Debian's skopeo.
 const SKOPEO: &str = "/usr/bin/skopeo";
-
-/// How long a registry may take to answer its first request.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// The user that [`RegistryOptions::login`] lets in.
 pub const USER: &str = "ferry";
@@ -131,7 +128,7 @@ impl DockerRegistry {
                     return Ok(());
                 }
             }
-            if self.process.0.try_wait()?.is_some() || started.elapsed() > START_LIMIT {
+            if self.process.0.try_wait()?.is_some() || started.elapsed() > LIMIT {
                 return Err(io::Error::other(format!("docker-registry does not start:\n{log}")));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Running, missing};
+use super::{LIMIT, Running, missing};
 
 /// Debian's dockerd; other packages put theirs elsewhere.
 const DOCKERD: &str = "/usr/sbin/dockerd";
@@ -18,9 +18,6 @@ const CONTAINERD: &str = "/usr/bin/containerd";
 
 /// Where `docker`, `ctr`, `podman` and a shell are.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// How long an engine may take to answer, and to end.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// A container engine with all that it keeps in a directory of its own: whoever starts it has to be root. It is asked
 /// to end when it is dropped, and its images are gone then.

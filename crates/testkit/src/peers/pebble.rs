@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::proxies::free_address;
-use super::{Running, missing};
+use super::{LIMIT, Running, missing};
 use crate::authority::Authority;
 
 /// Debian's build of the ACME server for tests.
@@ -18,9 +18,6 @@ const PEBBLE: &str = "/usr/bin/pebble";
 
 /// The DNS that it asks, from the same package.
 const CHALLTESTSRV: &str = "/usr/bin/pebble-challtestsrv";
-
-/// How long the two may take to start.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// How a [`Pebble`] behaves.
 #[derive(Debug, Clone, Default)]
@@ -156,7 +153,7 @@ impl Pebble {
         let started = Instant::now();
         for address in [self.server, self.management, self.names] {
             while TcpStream::connect(address).await.is_err() {
-                if started.elapsed() > START_LIMIT {
+                if started.elapsed() > LIMIT {
                     return Err(io::Error::other(format!("pebble does not start:\n{}", self.log()?)));
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -9,13 +9,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Running;
+use super::{LIMIT, Running};
 
 /// Where `scripts/test` puts the S3 server; elsewhere it is looked for in `PATH`.
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/bin/versitygw");
-
-/// How long it may take to answer its first request.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// The bucket that an [`S3Server`] has.
 pub const BUCKET: &str = "images";
@@ -84,7 +81,7 @@ impl S3Server {
     async fn wait_until_ready(&mut self) -> io::Result<()> {
         let started = Instant::now();
         while answers(self.address).await.is_err() {
-            if self.process.0.try_wait()?.is_some() || started.elapsed() > START_LIMIT {
+            if self.process.0.try_wait()?.is_some() || started.elapsed() > LIMIT {
                 let log = fs::read_to_string(self.dir.path().join("log"))?;
                 return Err(io::Error::other(format!("versitygw does not start:\n{log}")));
             }

@@ -8,16 +8,13 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::{Running, missing};
+use super::{LIMIT, Running, missing};
 
 /// Debian's squid.
 const SQUID: &str = "/usr/sbin/squid";
 
 /// Debian's microsocks.
 const MICROSOCKS: &str = "/usr/bin/microsocks";
-
-/// How long a proxy may take to listen.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// An HTTP proxy that lets everyone through and looks up some names as loopback.
 #[derive(Debug)]
@@ -137,7 +134,7 @@ async fn wait_until_ready(
 ) -> io::Result<()> {
     let started = Instant::now();
     while TcpStream::connect(address).await.is_err() {
-        if process.0.try_wait()?.is_some() || started.elapsed() > START_LIMIT {
+        if process.0.try_wait()?.is_some() || started.elapsed() > LIMIT {
             return Err(io::Error::other(format!("it does not start:\n{}", fs::read_to_string(log)?)));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
