@@ -25,7 +25,7 @@ use tokio::process::Child;
 use harness::{Ferry, signal};
 
 /// A `ferry serve` with an environment.
-pub struct Traced {
+pub(crate) struct Traced {
     child: Child,
     address: String,
     said: std::path::PathBuf,
@@ -33,7 +33,7 @@ pub struct Traced {
 
 impl Traced {
     /// Starts a server that says a line which contains `until`.
-    pub async fn start(
+    pub(crate) async fn start(
         ferry: &Ferry,
         name: &str,
         arguments: &[&str],
@@ -58,16 +58,16 @@ impl Traced {
         Self { child, address: address.unwrap(), said }
     }
 
-    pub fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         http().get(format!("http://{}{path}", self.address))
     }
 
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.said).unwrap()
     }
 
     /// Asks it to end; returns what it has said on standard error.
-    pub async fn stop(mut self) -> String {
+    pub(crate) async fn stop(mut self) -> String {
         signal(&self.child, "TERM").await;
         let ended = tokio::time::timeout(Duration::from_secs(120), self.child.wait());
         let code = ended.await.expect("it ends").unwrap().code();
@@ -76,26 +76,26 @@ impl Traced {
     }
 }
 
-pub fn http() -> reqwest::Client {
+pub(crate) fn http() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
 /// The whole answer to a request that is granted.
-pub async fn granted(request: RequestBuilder) -> Vec<u8> {
+pub(crate) async fn granted(request: RequestBuilder) -> Vec<u8> {
     let answer: Response = request.send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     answer.bytes().await.unwrap().to_vec()
 }
 
-pub fn image() -> NamedImage {
+pub(crate) fn image() -> NamedImage {
     let image =
         ImageBuilder::new(MediaTypes::Oci).platform("linux/amd64", [Layer::random(1, 70_000)]).build_single();
     NamedImage { repository: "a/b".parse().unwrap(), tag: "v1".parse().unwrap(), image }
 }
 
 /// Waits for what another process is about to do.
-pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..1200 {
         if is_so() {
             return;
