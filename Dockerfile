@@ -3,9 +3,11 @@
 ARG RUST=1.95-alpine
 FROM rust:${RUST} AS build
 RUN apk add --no-cache build-base ca-certificates linux-headers
+# With OpenTelemetry: --build-arg FEATURES=otel
+ARG FEATURES=
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --profile dist --package ferry --bin ferry && \
+RUN cargo build --locked --profile dist --package ferry --bin ferry --features "$FEATURES" && \
     mkdir -p /image/etc/ssl/certs /homes/ferry && \
     cp target/dist/ferry /image/ferry && \
     cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/

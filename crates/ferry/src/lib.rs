@@ -41,6 +41,8 @@ mod serve;
 mod settings;
 mod stores;
 mod tags;
+#[cfg(feature = "otel")]
+mod traces;
 mod upkeep;
 mod user;
 

@@ -238,7 +238,8 @@ fn of_upstreams(metrics: &mut Metrics, now: &Now<'_>) {
     metrics.register("upstream_requests", "What upstreams were asked, by what came of it", outcomes);
 }
 
-fn kind(served: Option<&Served>, path: &str) -> &'static str {
+/// What a request was, in a word.
+pub(crate) fn kind(served: Option<&Served>, path: &str) -> &'static str {
     match served {
         Some(served) if served.blob => "blob",
         Some(Served { action: Action::List, .. }) => "list",

@@ -101,7 +101,10 @@ impl Stores {
 
     fn through(&self, registry: &Registry, settings: &Mirror) -> anyhow::Result<Through> {
         let answers = Arc::<Answers>::default();
-        let upstream = Noted::new(self.upstreams.store(registry)?, Arc::clone(&answers));
+        let upstream = self.upstreams.store(registry)?;
+        #[cfg(feature = "otel")]
+        let upstream = Arc::new(crate::traces::TracedUpstream::new(upstream, registry.clone())) as _;
+        let upstream = Noted::new(upstream, Arc::clone(&answers));
         let (cache, scope) = (Arc::clone(&self.storage) as Arc<dyn Cache>, self.upstreams.scope(registry));
         let of = settings.upstream(registry);
         let freshness = Arc::new(RwLock::new(of.freshness.clone()));

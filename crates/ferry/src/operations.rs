@@ -219,6 +219,8 @@ impl Operated {
 impl Observer for Operated {
     fn answered(&self, record: Record) {
         self.traffic.count(&record);
+        #[cfg(feature = "otel")]
+        crate::traces::note(&record);
         if let Some(log) = self.log() {
             log.write(record);
         }

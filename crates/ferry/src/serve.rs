@@ -22,6 +22,8 @@ use crate::operations::{Kept, Operated};
 use crate::reload::{Running, Told, Written, access_log};
 use crate::remote;
 use crate::settings::{AdminAt, Mirror, Serve};
+#[cfg(feature = "otel")]
+use crate::traces::{Traced, Traces};
 
 /// Runs `ferry serve` until it is stopped.
 pub(crate) async fn serve(
@@ -49,12 +51,18 @@ pub(crate) async fn serve(
     let kept = Kept { storage: Arc::clone(&storage), directory: directory.clone(), size_limit, ends };
     let operated = Arc::new(Operated::new(kept, orders, stop.clone()));
     operated.set_log(log);
+    #[cfg(feature = "otel")]
+    let traces = Traces::start(&written.environment);
     let reached = (registries, written.environment.clone());
     let lasting = Lasting::new((Arc::clone(&storage), directory), Arc::clone(&operated), before);
     let front = lasting.begin(&settings, reached).await?;
     let closed = CancellationToken::new();
     let admin = admin(settings.operation.admin.as_ref(), &operated, &closed).await?;
     announce(&settings, &listeners, admin.as_ref().map(|(address, _)| *address))?;
+    #[cfg(feature = "otel")]
+    if let Some(traces) = &traces {
+        say!("ferry: traces are sent to {}", traces.collector());
+    }
     let upkeep = {
         let (storage, stop, every) = (Arc::clone(&storage), stop.clone(), settings.upkeep_every);
         tokio::spawn(async move { storage.upkeep(stop, every).await })
@@ -79,6 +87,10 @@ pub(crate) async fn serve(
     // It has been stopped as well, and ends after the piece under way.
     let _ = upkeep.await;
     storage.close().await;
+    #[cfg(feature = "otel")]
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
     // What is still to be written of the access log is waited for.
     let log = operated.set_log(None);
     let _ = tokio::task::spawn_blocking(move || drop(log)).await;
@@ -93,6 +105,8 @@ async fn run(running: Running, (listeners, told): (Vec<Listener>, Told), stop: C
     let limits = Limits { open: operated.connections.clone(), grace, ..limits };
     let observer = Arc::clone(operated) as Arc<dyn Observer>;
     let observed = Observed::new(running.front.clone(), observer, operated.running.clone());
+    #[cfg(feature = "otel")]
+    let observed = Traced(observed);
     let notify = running.notify.clone();
     let watched = tokio::spawn(notify.clone().keep_alive());
     let reloading = tokio::spawn(running.reload_when_told(told));
