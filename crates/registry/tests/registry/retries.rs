@@ -35,7 +35,7 @@ async fn what_may_pass_is_tried_again() {
     ];
     for failure in failures {
         let fake = failing_once(failure).await;
-        let store = anonymous(&fake.registry());
+        let store = client(impatient(), Anonymous).registry(&fake.registry()).unwrap();
         let blob = reader(&store).blob(&digest(), ByteRange::ALL).await.unwrap();
         assert_eq!(blob.into_bytes().await.unwrap(), "hello");
         assert_eq!(fake.seen().len(), 2);
