@@ -201,6 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn stores_stay_while_all_that_is_behind_them_is_the_same() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ferry.yaml");
         let text = "registries: {r.corp: {tls: {ca: ca.pem}}}\nserve: {mirror: {upstreams: r.corp}}\n";
