@@ -125,7 +125,12 @@ async fn act(
         Verb::Rewrite(typed) => rewrite::rewrite(&settings::Rewrite::new(typed)?),
         Verb::Serve(typed) => {
             let written = reload::Written { typed, config, environment };
-            serve::serve(written, (loaded, registries), stop).await
+            #[cfg(feature = "otel")]
+            let traces = traces::Traces::start(&written.environment);
+            let served = serve::serve(written, (loaded, registries), stop).await;
+            #[cfg(feature = "otel")]
+            traces::Traces::end(traces).await;
+            served
         }
         Verb::Warm(typed) => operating::warm(settings::Warm::new(typed, loaded, &environment)?, stop).await,
         Verb::Cache(typed) => operating::cache(settings::Cache::new(typed, loaded, &environment)?).await,

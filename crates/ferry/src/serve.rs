@@ -23,7 +23,7 @@ use crate::reload::{Running, Told, Written, access_log};
 use crate::remote;
 use crate::settings::{AdminAt, Mirror, Serve};
 #[cfg(feature = "otel")]
-use crate::traces::{Traced, Traces};
+use crate::traces::Traced;
 
 /// Runs `ferry serve` until it is stopped.
 pub(crate) async fn serve(
@@ -51,18 +51,12 @@ pub(crate) async fn serve(
     let kept = Kept { storage: Arc::clone(&storage), directory: directory.clone(), size_limit, ends };
     let operated = Arc::new(Operated::new(kept, orders, stop.clone()));
     operated.set_log(log);
-    #[cfg(feature = "otel")]
-    let traces = Traces::start(&written.environment);
     let reached = (registries, written.environment.clone());
     let lasting = Lasting::new((Arc::clone(&storage), directory), Arc::clone(&operated), before);
     let front = lasting.begin(&settings, reached).await?;
     let closed = CancellationToken::new();
     let admin = admin(settings.operation.admin.as_ref(), &operated, &closed).await?;
     announce(&settings, &listeners, admin.as_ref().map(|(address, _)| *address))?;
-    #[cfg(feature = "otel")]
-    if let Some(traces) = &traces {
-        say!("ferry: traces are sent to {}", traces.collector());
-    }
     let upkeep = {
         let (storage, stop, every) = (Arc::clone(&storage), stop.clone(), settings.upkeep_every);
         tokio::spawn(async move { storage.upkeep(stop, every).await })
@@ -87,10 +81,6 @@ pub(crate) async fn serve(
     // It has been stopped as well, and ends after the piece under way.
     let _ = upkeep.await;
     storage.close().await;
-    #[cfg(feature = "otel")]
-    if let Some(traces) = traces {
-        traces.end().await;
-    }
     // What is still to be written of the access log is waited for.
     let log = operated.set_log(None);
     let _ = tokio::task::spawn_blocking(move || drop(log)).await;

@@ -52,7 +52,12 @@ impl Traces {
     pub(crate) fn start(environment: &Environment) -> Option<Self> {
         let wanted = Wanted::of(environment).map_err(anyhow::Error::msg);
         match wanted.and_then(|wanted| wanted.map(Self::sending).transpose()) {
-            Ok(traces) => traces,
+            Ok(traces) => {
+                traces
+                    .iter()
+                    .for_each(|traces| note!("ferry: traces are sent to {}", traces.tally.collector()));
+                traces
+            }
             Err(why) => {
                 note!("warning: no traces are sent: {why:#}");
                 None
@@ -79,14 +84,9 @@ impl Traces {
         Ok(Self { provider, tally })
     }
 
-    /// Where they go: host and port, nothing that could be a secret.
-    pub(crate) fn collector(&self) -> &str {
-        self.tally.collector()
-    }
-
     /// Sends what is left, as far as the collector takes it in time.
-    pub(crate) async fn end(self) {
-        let Self { provider, tally } = self;
+    pub(crate) async fn end(traces: Option<Self>) {
+        let Some(Self { provider, tally }) = traces else { return };
         // What came of it the tally knows.
         let _ = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FAREWELL)).await;
         tally.end();

@@ -37,7 +37,7 @@ impl Tally {
         Self { collector, ended, sent, refused, failing: AtomicBool::new(false), reason: Mutex::default() }
     }
 
-    /// Host and port.
+    /// Host and port, nothing that could be a secret.
     pub(super) fn collector(&self) -> &str {
         &self.collector
     }

@@ -46,17 +46,17 @@ impl Collector {
 
     /// Never answers from now on.
     pub fn hang(&self) {
-        self.0.hangs.store(true, Ordering::Relaxed);
+        self.0.hangs.store(true, Ordering::SeqCst);
     }
 
     /// Refuses everything, or nothing any more.
     pub fn refuse(&self, refuses: bool) {
-        self.0.refuses.store(refuses, Ordering::Relaxed);
+        self.0.refuses.store(refuses, Ordering::SeqCst);
     }
 
     /// How many requests have come.
     pub fn asked(&self) -> usize {
-        self.0.asked.load(Ordering::Relaxed)
+        self.0.asked.load(Ordering::SeqCst)
     }
 
     /// Heads and bodies of the requests that were taken.
@@ -83,12 +83,14 @@ impl Handler for Collector {
         assert_eq!(request.uri().path(), "/v1/traces");
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes().to_vec();
-        self.0.asked.fetch_add(1, Ordering::Relaxed);
-        if self.0.hangs.load(Ordering::Relaxed) {
+        // How it behaves is decided before anybody sees that it was asked, and may change that.
+        let [hangs, refuses] = [&self.0.hangs, &self.0.refuses].map(|flag| flag.load(Ordering::SeqCst));
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        if hangs {
             std::future::pending::<()>().await;
         }
         let mut response = Response::new(full(""));
-        if self.0.refuses.load(Ordering::Relaxed) {
+        if refuses {
             *response.status_mut() = StatusCode::BAD_REQUEST;
         } else {
             self.0.batches.lock().unwrap().push((parts.headers, body));

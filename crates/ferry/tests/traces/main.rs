@@ -32,13 +32,12 @@ pub(crate) struct Traced {
 }
 
 impl Traced {
-    /// Starts a server that says a line which contains `until`.
+    /// Starts a server, and waits until it serves.
     pub(crate) async fn start(
         ferry: &Ferry,
         name: &str,
         arguments: &[&str],
         environment: &[(&str, &str)],
-        until: &str,
     ) -> Self {
         let said = ferry.path(&format!("{name}.errors"));
         let errors = std::fs::File::create(&said).unwrap();
@@ -47,15 +46,9 @@ impl Traced {
         command.envs(environment.iter().copied()).stderr(Stdio::from(errors));
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut address = None;
-        loop {
-            let line = lines.next_line().await.unwrap().expect("it says more");
-            address = address.or(line.rsplit_once("http://").map(|(_, address)| address.to_owned()));
-            if line.contains(until) {
-                break;
-            }
-        }
-        Self { child, address: address.unwrap(), said }
+        let line = lines.next_line().await.unwrap().expect("it says where it listens");
+        let address = line.rsplit_once("http://").unwrap().1.to_owned();
+        Self { child, address, said }
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {

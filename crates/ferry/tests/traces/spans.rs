@@ -15,6 +15,7 @@ const PARENT: &str = "b7ad6b7169203331";
 /// A mirror of a registry; both send traces to the same collector.
 struct Pulled {
     collector: Collector,
+    address: std::net::SocketAddr,
     upstream: Traced,
     mirror: Traced,
     host: String,
@@ -28,9 +29,8 @@ impl Pulled {
         let (collector, address) = Collector::start().await;
         let ferry = Ferry::new();
         let endpoint = format!("http://{address}");
-        let sends = format!("traces are sent to {address}");
         let of_upstream = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_SERVICE_NAME", "upstream")];
-        let upstream = Traced::start(&ferry, "upstream", &[], &of_upstream, &sends).await;
+        let upstream = Traced::start(&ferry, "upstream", &[], &of_upstream).await;
         let (host, named) = (upstream.address.clone(), image());
         push(std::slice::from_ref(&named), &host).await;
         let config = format!("serve: {{mirror: {{upstreams: [\"{host}\"], default: \"{host}\"}}}}\n");
@@ -40,17 +40,17 @@ impl Pulled {
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=images"),
             ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
         ];
-        let mirror = Traced::start(&ferry, "cache", &["--config", "ferry.yaml"], &of_mirror, &sends).await;
+        let mirror = Traced::start(&ferry, "cache", &["--config", "ferry.yaml"], &of_mirror).await;
         let largest = named.image.blobs.iter().max_by_key(|(_, content)| content.len()).unwrap();
         let (blob, size) = (*largest.0, largest.1.len());
-        Self { collector, upstream, mirror, host, blob, size, _ferry: ferry }
+        Self { collector, address, upstream, mirror, host, blob, size, _ferry: ferry }
     }
 
     /// Ends both, which sends what is left.
     async fn spans(self) -> (Vec<Seen>, Vec<Seen>) {
         for server in [self.mirror, self.upstream] {
             let said = server.stop().await;
-            assert!(!said.contains("traces"), "{said}");
+            assert_eq!(said, format!("ferry: traces are sent to {}\n", self.address));
         }
         let (of_upstream, of_mirror) =
             self.collector.spans().into_iter().partition(|seen| seen.service == "upstream");
@@ -81,35 +81,7 @@ async fn a_pull_is_a_trace_of_what_was_asked_and_where_it_came_from() {
     let is_server = |seen: &Seen| seen.span.kind == SpanKind::Server as i32;
     let requests: Vec<Seen> = spans.iter().filter(|seen| is_server(seen)).cloned().collect();
     assert_eq!(requests.len(), 4, "all but the probe: {requests:#?}");
-    let missed = one(&requests, "the first request", |seen| {
-        seen.text("ferry.cache").as_deref() == Some("miss")
-            && seen.text("ferry.reference").as_deref() == Some("v1")
-    });
-    assert_eq!(missed.service, "ferry");
-    assert_eq!(missed.span.name, "GET /v2/{name}/manifests/{reference}");
-    assert_eq!(hex(&missed.span.trace_id), TRACE);
-    assert_eq!(hex(&missed.span.parent_span_id), PARENT);
-    for (key, expected) in [
-        ("http.request.method", "GET"),
-        ("http.route", "/v2/{name}/manifests/{reference}"),
-        ("url.path", manifest),
-        ("url.scheme", "http"),
-        ("client.address", "127.0.0.1"),
-        ("ferry.upstream", &host),
-        ("ferry.repository", "a/b"),
-    ] {
-        assert_eq!(missed.text(key).as_deref(), Some(expected), "{key}");
-    }
-    assert_eq!(missed.number("http.response.status_code"), Some(200));
-    let head = &missed.span.events[0];
-    assert!(
-        (missed.span.start_time_unix_nano..=missed.span.end_time_unix_nano).contains(&head.time_unix_nano)
-    );
-
-    let asked = one(&spans, "what was asked", |seen| seen.span.parent_span_id == missed.span.span_id);
-    assert_eq!((asked.span.name.as_str(), asked.span.kind), ("upstream manifest", SpanKind::Client as i32));
-    assert_eq!(hex(&asked.span.trace_id), TRACE);
-    assert_eq!(asked.text("ferry.upstream"), Some(host.clone()));
+    check_missed(&spans, &requests, &host);
 
     let pulled = one(&requests, "the blob", |seen| seen.text("ferry.reference") == Some(blob.clone()));
     assert_eq!(pulled.span.name, "GET /v2/{name}/blobs/{digest}");
@@ -135,6 +107,39 @@ async fn a_pull_is_a_trace_of_what_was_asked_and_where_it_came_from() {
     for seen in pulls {
         assert!(seen.span.parent_span_id.is_empty(), "upstreams are told nothing: {seen:#?}");
     }
+}
+
+/// The first request for the manifest, and what it led to.
+fn check_missed(spans: &[Seen], requests: &[Seen], host: &str) {
+    let missed = one(requests, "the first request", |seen| {
+        seen.text("ferry.cache").as_deref() == Some("miss")
+            && seen.text("ferry.reference").as_deref() == Some("v1")
+    });
+    assert_eq!(missed.service, "ferry");
+    assert_eq!(missed.span.name, "GET /v2/{name}/manifests/{reference}");
+    assert_eq!(hex(&missed.span.trace_id), TRACE);
+    assert_eq!(hex(&missed.span.parent_span_id), PARENT);
+    for (key, expected) in [
+        ("http.request.method", "GET"),
+        ("http.route", "/v2/{name}/manifests/{reference}"),
+        ("url.path", "/v2/a/b/manifests/v1"),
+        ("url.scheme", "http"),
+        ("client.address", "127.0.0.1"),
+        ("ferry.upstream", host),
+        ("ferry.repository", "a/b"),
+    ] {
+        assert_eq!(missed.text(key).as_deref(), Some(expected), "{key}");
+    }
+    assert_eq!(missed.number("http.response.status_code"), Some(200));
+    let head = &missed.span.events[0];
+    assert!(
+        (missed.span.start_time_unix_nano..=missed.span.end_time_unix_nano).contains(&head.time_unix_nano)
+    );
+
+    let asked = one(spans, "what was asked", |seen| seen.span.parent_span_id == missed.span.span_id);
+    assert_eq!((asked.span.name.as_str(), asked.span.kind), ("upstream manifest", SpanKind::Client as i32));
+    assert_eq!(hex(&asked.span.trace_id), TRACE);
+    assert_eq!(asked.text("ferry.upstream"), Some(host.to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,9 +16,9 @@ fn little_room(endpoint: &str) -> Vec<(&'static str, String)> {
     .to_vec()
 }
 
-async fn start(ferry: &Ferry, environment: &[(&'static str, String)], until: &str) -> Traced {
+async fn start(ferry: &Ferry, environment: &[(&'static str, String)]) -> Traced {
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Traced::start(ferry, "storage", &[], &environment, until).await
+    Traced::start(ferry, "storage", &[], &environment).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +29,7 @@ async fn a_collector_that_never_answers_delays_neither_requests_nor_the_end() {
     let mut environment = little_room(&format!("http://{address}"));
     // Whoever waited for it would wait for longer than the test.
     environment.push(("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000".to_owned()));
-    let server = start(&ferry, &environment, "traces are sent to").await;
+    let server = start(&ferry, &environment).await;
     granted(server.get("/v2/")).await;
     until("the collector is asked", || collector.asked() == 1).await;
     for _ in 0..300 {
@@ -48,7 +48,7 @@ async fn that_traces_are_refused_is_said_once_and_that_they_are_not_any_more() {
     let ferry = Ferry::new();
     let mut environment = little_room(&format!("http://hunter:hunter2@{address}"));
     environment.push(("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip".to_owned()));
-    let server = start(&ferry, &environment, "traces are sent to").await;
+    let server = start(&ferry, &environment).await;
     for requests in 1..=3 {
         granted(server.get("/v2/")).await;
         until("it is refused", || collector.asked() >= requests).await;
@@ -81,7 +81,7 @@ async fn what_is_not_possible_is_said_and_no_reason_not_to_serve() {
     ] {
         let mut environment = little_room("http://127.0.0.1:9");
         environment.push((name, value.to_owned()));
-        let server = start(&ferry, &environment, "serving").await;
+        let server = start(&ferry, &environment).await;
         granted(server.get("/v2/")).await;
         let said = server.stop().await;
         assert_eq!(said.lines().count(), 1, "{said}");
@@ -95,7 +95,7 @@ async fn nothing_is_sent_that_nobody_asked_for() {
     let ferry = Ferry::new();
     let mut environment = little_room(&format!("http://{address}"));
     environment.push(("OTEL_SDK_DISABLED", "true".to_owned()));
-    let server = start(&ferry, &environment, "serving").await;
+    let server = start(&ferry, &environment).await;
     granted(server.get("/v2/")).await;
     assert_eq!(server.stop().await, "");
     assert_eq!(collector.asked(), 0);
