@@ -31,10 +31,10 @@ use crate::body::ResponseBody;
 use crate::service::Handler;
 
 /// So much of a file is sent at once; what is in memory is looked at in these portions.
-const PIECE: u64 = 256 * 1024;
+const PIECE: u64 = 1024 * 1024;
 
 /// Pages are read ahead in groups; looking at one of each is enough.
-const PROBE: u64 = 64 * 1024;
+const PROBE: u64 = 128 * 1024;
 
 /// So many pieces of a connection may wait, each with a place of its own. hyper takes a second piece only when the first is short,
 /// so that there are never more than a few.

@@ -31,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest head of a request, in bytes; a longer one is answered with 431. No more than this and one piece of a body is
 /// held for a client that takes its answer slowly, too.
-const HEAD: usize = 64 * 1024;
+const HEAD: usize = 32 * 1024;
 
 /// What one server grants its clients.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ const READ: u64 = 256 * 1024;
 const READ_OF_MANY: u64 = 32 * 1024;
 
 /// More are many.
-const FEW: usize = 64;
+const FEW: usize = 16;
 
 /// After so long a reader says once more what it waits for.
 const AGAIN: Duration = Duration::from_secs(1);
