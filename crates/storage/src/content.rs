@@ -35,7 +35,7 @@ impl Content {
         Ok(Self { root, damaged, durable: Mutex::default(), room, pending: None })
     }
 
-    /// The same as what waits for a bucket: `limit` bytes at most, or half of what is free and of what waits already.
+    /// The same as what waits for a bucket: `limit` bytes at most, or half of what is left and of what waits already.
     pub(crate) fn awaiting_bucket(mut self, limit: Option<u64>) -> io::Result<Self> {
         let mut files = Vec::new();
         for (algorithm, directory) in self.directories()? {
@@ -46,7 +46,7 @@ impl Content {
         let taken: u64 = files.iter().map(|(_, length)| length).sum();
         let limit = match limit {
             Some(limit) => limit,
-            None => self.room.free()?.saturating_add(taken) / 2,
+            None => self.room.left()?.saturating_add(taken) / 2,
         };
         let pending = Arc::new(Pending::new(files, limit));
         self.room = self.room.with(Arc::clone(&pending));

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::files::blocking_io;
 use crate::partial::{FilePartial, PartialFile, Paths};
+use crate::room::Room;
 
 /// A partial blob that nobody has written to for so long is given up.
 const EXPIRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -19,7 +20,7 @@ const EXPIRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How [`FileStaging`] works.
 #[derive(Debug, Clone)]
 pub struct StagingOptions {
-    /// Bytes that all partial blobs of the directory may take together; `None` is half of what is free and of what they
+    /// Bytes that all partial blobs of the directory may take together; `None` is half of what is left and of what they
     /// take already, looked at for each blob.
     pub limit: Option<u64>,
     /// The present time, against which the age of what earlier processes left is measured.
@@ -27,7 +28,7 @@ pub struct StagingOptions {
 }
 
 impl StagingOptions {
-    /// Half of the free space.
+    /// Half of what is left, which is what is free but for some reserve.
     pub fn new(now: SystemTime) -> Self {
         Self { limit: None, now }
     }
@@ -124,7 +125,10 @@ fn open_within(
     let paths = Paths::of(directory, digest);
     let _held = lock(directory)?;
     // A disk may be fuller or emptier than it was.
-    let limit = limit.map_or_else(|| Ok((free(directory)? + taken(directory)?) / 2), io::Result::Ok)?;
+    let limit = match limit {
+        Some(limit) => limit,
+        None => Room::of(directory.to_owned()).left()?.saturating_add(taken(directory)?) / 2,
+    };
     let has_room = fs::metadata(&paths.part).is_ok_and(|part| part.len() == size);
     if !has_room && makes_room && size <= limit {
         make_room(directory, size, limit)?;
@@ -153,12 +157,6 @@ fn taken(directory: &Path) -> io::Result<u64> {
         }
     }
     Ok(sum)
-}
-
-/// What the file system has left for the likes of us.
-fn free(directory: &Path) -> io::Result<u64> {
-    let numbers = rustix::fs::statvfs(directory)?;
-    Ok(numbers.f_bavail.saturating_mul(numbers.f_frsize))
 }
 
 /// The partial blobs of a directory, and when they were written to last.

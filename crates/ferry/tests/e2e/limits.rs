@@ -11,9 +11,15 @@ use crate::harness::{Ferry, check, push, writer};
 const SIZE: usize = 48 << 20;
 
 fn large() -> [NamedImage; 1] {
-    let image =
-        ImageBuilder::new(MediaTypes::Oci).platform("linux/amd64", [Layer::random(3, SIZE)]).build_single();
-    [NamedImage { repository: "team/app".parse().unwrap(), tag: "v1".parse().unwrap(), image }]
+    [numbered(1, SIZE)]
+}
+
+/// An image of one manifest and one layer of so many bytes, tagged `v` and its number.
+fn numbered(number: u64, size: usize) -> NamedImage {
+    let layer = Layer::random(number, size);
+    let image = ImageBuilder::new(MediaTypes::Oci).platform("linux/amd64", [layer]).build_single();
+    let tag = format!("v{number}").parse().unwrap();
+    NamedImage { repository: "team/app".parse().unwrap(), tag, image }
 }
 
 /// A source that holds images, and an empty target.
@@ -108,14 +114,7 @@ async fn a_budget_cuts_a_copy_into_runs_that_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_is_announced_before_it_hurts_and_then_respected() {
-    let one = |number: u64| NamedImage {
-        repository: "team/app".parse().unwrap(),
-        tag: format!("v{number}").parse().unwrap(),
-        image: ImageBuilder::new(MediaTypes::Oci)
-            .platform("linux/amd64", [Layer::random(number, 1000)])
-            .build_single(),
-    };
-    let scene = Scene::new((0..8).map(one).collect::<Vec<_>>()).await;
+    let scene = Scene::new((0..8).map(|number| numbered(number, 1000)).collect::<Vec<_>>()).await;
     scene.source.quota(5, 21600);
     let ran = scene.ferry.run(&["copy", "--jobs", "1", "--from-file", &scene.list("")]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -207,13 +206,15 @@ mod small_disks {
         let storage = ferry.path("storage");
         let serve = ["serve", "--listen", "127.0.0.1:0", "--storage", storage.to_str().unwrap()];
         let more = ["--untagged-older-than", "1s"];
-        std::fs::write(ferry.path("ferry.yaml"), "serve: {grace: 5s, upkeep_every: 1s}\n").unwrap();
+        // Long enough for a push on a busy machine, whose images have no children: these would be without a tag at first.
+        let config = "serve: {grace: 20s, upload_expiry: 20s, upkeep_every: 1s}\n";
+        std::fs::write(ferry.path("ferry.yaml"), config).unwrap();
         let arguments = [&["--config", "ferry.yaml"][..], &serve, &more].concat();
         let mut serving = on_small_disk(&ferry, &storage, &arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(serving.stdout.take().unwrap()).lines();
         let line = lines.next_line().await.unwrap().unwrap();
         let host = line.rsplit_once("http://").unwrap().1.to_owned();
-        let images = image_set(&SetSpec { images: 20, seed: 77, base_size: 1_000, own_size: 1 << 20 });
+        let images: Vec<_> = (0..20).map(|number| numbered(number, 2 << 20)).collect();
         let store = remote(&host);
         let mut kept = Vec::new();
         let mut full = false;

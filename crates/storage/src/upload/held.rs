@@ -30,6 +30,8 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn create(progress: OwnedMutexGuard<Progress>, path: PathBuf, room: Room) -> io::Result<Self> {
+        // Nor does what comes to nothing take room: each upload is a row of the catalog.
+        room.check()?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         Ok(Self { progress, file, path, room, pending: Vec::new(), pending_length: 0, dirty: false })
     }

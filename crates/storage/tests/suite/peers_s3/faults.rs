@@ -72,14 +72,15 @@ async fn a_bucket_that_is_down_delays_only_itself() {
     s3.link.cut(true);
     assert_eq!(kind(repo.blob(&there, ferry_store::ByteRange::ALL).await), Some(Kind::Unavailable));
     assert_eq!(repo.stat(&there).await.unwrap(), Some(100_000), "it is only out of reach");
+    let mut under_way = begin(&*repo, None).await;
     for text in ["one", "two", "three"] {
         let blob = bytes(text, 100_000);
         let digest = push_blob(&*repo, &blob).await;
         assert_eq!(read_blob(&*repo, &digest).await, blob);
     }
-    let mut refused = begin(&*repo, None).await;
-    refused.write(bytes("four", 200_000)).await.unwrap_err();
-    drop(refused);
+    assert_eq!(kind(repo.begin(no_mount(None)).await), Some(Kind::Full));
+    under_way.write(bytes("four", 200_000)).await.unwrap_err();
+    drop(under_way);
     let (digest, staging) = (Digest::sha256(&bytes("five", 1000)), storage.staging(None).await.unwrap());
     let partial = staging.open(&digest, 1000).await.unwrap().unwrap();
     partial.write_at(0, bytes("five", 1000)).await.unwrap();
