@@ -1,5 +1,6 @@
-//! Pure decisions: what is copied under which name, what a target makes of it, and in a mirror what a request means, how
-//! long an answer lasts, who may have it, and what clients have to be told to use it. No I/O: every function is a table that can be tested.
+//! Pure decisions: what is copied under which name, what a target makes of it, and in a mirror what a request means, how long
+//! an answer lasts, who may have it, and what clients have to be told to use it. No I/O: every function is a table that can be
+//! tested.
 
 pub mod access;
 pub mod address;

@@ -110,8 +110,8 @@ impl FakeRegistry {
         lock(&self.state.auth).require(auth);
     }
 
-    /// From now on at most `limit` manifests can be read by everyone who shows the same credentials, or none, which answers announce as Docker Hub's do, for a window
-    /// of so many seconds.
+    /// From now on at most `limit` manifests can be read by everyone who shows the same credentials, or none, which answers
+    /// announce as Docker Hub's do, for a window of so many seconds.
     pub fn quota(&self, limit: u64, window: u64) {
         *lock(&self.state.quota) = Some(Pulls { limit, window, used: HashMap::new() });
     }

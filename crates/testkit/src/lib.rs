@@ -1,5 +1,5 @@
-//! What the tests and the benchmark of ferry stand on: image builders, a registry with faults and counters, a slow
-//! and lossy link, a store that is as particular as some registries are, and launchers for registries and clients that nobody here wrote.
+//! What the tests and the benchmark of ferry stand on: image builders, a registry with faults and counters, a slow and lossy
+//! link, a store that is as particular as some registries are, and launchers for registries and clients that nobody here wrote.
 
 pub mod authority;
 pub mod fake;

@@ -59,9 +59,10 @@ mod peers {
         Subject { store, can, guard: Box::new(registry) }
     }
 
-    /// All cases but six. `docker-registry` 2.8 answers 500 to a blob's digest where a manifest's is asked for, and to
-    /// a foreign layer without `urls`; it removes no tags; it knows SHA-512 for blobs, but not for manifests; and while several clients push the same blob it
-    /// reads link files half written, so a manifest may be refused as incomplete (`peers.rs` has the remedy).
+    /// All cases but six. `docker-registry` 2.8 answers 500 to a blob's digest where a manifest's is asked for, and to a
+    /// foreign layer without `urls`; it removes no tags; it knows SHA-512 for blobs, but not for manifests; and while several
+    /// clients push the same blob it reads link files half written, so a manifest may be refused as incomplete (`peers.rs` has
+    /// the remedy).
     mod all {
         use super::subject;
 

@@ -91,7 +91,6 @@ impl Pebble {
             ]))?;
         let pebble = run(Command::new(PEBBLE)
             .env("PEBBLE_VA_NOSLEEP", "1")
-            .env("PEBBLE_WFE_NONCEREJECT", "20")
             .env("PEBBLE_AUTHZREUSE", "0")
             .arg("-config")
             .arg(file("config.json"))

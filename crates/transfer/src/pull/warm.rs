@@ -34,8 +34,8 @@ pub struct Warm<'a> {
 
 impl PullThrough {
     /// Brings an image into the cache: indexes, manifests, blobs, what refers to the image as signatures do, and what is under
-    /// cosign's tags for it and its platforms; returns when everything is there. What others ask for at the same time is fetched once for both. `kept` is told the size of
-    /// everything as it is there.
+    /// cosign's tags for it and its platforms; returns when everything is there. What others ask for at the same time is
+    /// fetched once for both. `kept` is told the size of everything as it is there.
     ///
     /// If the future is dropped the blobs under way come all the same.
     ///
