@@ -8,6 +8,7 @@
 mod say;
 
 mod access_log;
+mod answers;
 mod asking;
 mod cli;
 mod clients;

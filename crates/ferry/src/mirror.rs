@@ -11,9 +11,9 @@ use ferry_store::{Cache, Scope, Staging, Store};
 use ferry_transfer::{PullOptions, PullThrough};
 
 use crate::Environment;
+use crate::answers::{Answers, Noted};
 use crate::config::Registries;
 use crate::credentials::Configured;
-use crate::operations::{Answers, Noted};
 use crate::remote;
 use crate::settings::{Mirror, MirrorOf};
 

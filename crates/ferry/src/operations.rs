@@ -1,6 +1,5 @@
 //! What a running server lets those do who look after it.
 
-mod asked;
 mod warmer;
 
 use std::path::PathBuf;
@@ -18,8 +17,6 @@ use ferry_store::{Error, Kind, Page, PageRequest, Result, Scope};
 use serde_json::Value;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-pub(crate) use asked::{Answers, Asked, Noted};
 
 use crate::access_log::AccessLog;
 use crate::https::Ends;
