@@ -18,7 +18,7 @@ pub struct StorageOptions {
     pub unused_older_than: Option<Duration>,
     /// Whether eviction may take what was pushed here, and not only what was fetched from upstreams. By default it may not.
     pub evict_hosted: bool,
-    /// An upload that nobody has written to for so long is given up; 24 hours by default.
+    /// An upload that nobody has written to for so long is given up; 24 hours by default. On a full disk ten minutes suffice.
     pub upload_expiry: Duration,
     /// What no manifest names stays for so long after it was placed or asked for last, since a push brings blobs before
     /// the manifest; 24 hours by default.

@@ -262,7 +262,7 @@ pub(crate) struct Serve {
     /// Remove what was fetched from elsewhere and not used for so long, whatever room there is: 90d. By default it stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unused_older_than: Option<Parsed<Span>>,
-    /// Give up an upload that nobody has written to for so long: 24h by default.
+    /// Give up an upload that nobody has written to for so long: 24h by default, and at most 10m on a full disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upload_expiry: Option<Parsed<Span>>,
     /// Blobs that no manifest names stay for so long, because a push brings them first: 24h by default.

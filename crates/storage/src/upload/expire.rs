@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ferry_store::{Error, Result};
 use tokio::sync::OwnedMutexGuard;
@@ -9,6 +9,10 @@ use super::sessions::{Progress, UploadId};
 use crate::catalog;
 use crate::files::{blocking_io, remove_if_there};
 use crate::storage::{Inner, Storage};
+
+/// The longest that an upload may rest on a full disk: clients try again from the beginning, so what did not fit would be in
+/// the way of what now might.
+const WHEN_FULL: Duration = Duration::from_secs(10 * 60);
 
 /// What [`Storage::expire_uploads`] gave up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,18 +24,21 @@ pub struct Expired {
 }
 
 impl Storage {
-    /// Gives up uploads that nobody has written to for [`crate::StorageOptions::upload_expiry`] and that nobody holds. One
-    /// that is resumed at this moment either goes on or is unknown.
+    /// Gives up uploads that nobody has written to for [`crate::StorageOptions::upload_expiry`], or for ten minutes if
+    /// the disk is full, and that nobody holds. One that is resumed at this moment either goes on or is unknown.
     ///
     /// # Errors
     /// Whatever the catalog or the file system says.
     pub async fn expire_uploads(&self) -> Result<Expired> {
         let inner = &self.inner;
-        let Some(expired) = inner.clock.now().checked_sub(inner.options.upload_expiry) else {
+        let looking = Arc::clone(inner);
+        let look = move || Ok((looking.sessions.files()?, looking.content.room().left()? == 0));
+        let (files, full) = blocking_io("expire uploads", SUBJECT, look).await?;
+        let longest = if full { WHEN_FULL } else { Duration::MAX };
+        let expiry = inner.options.upload_expiry.min(longest);
+        let Some(expired) = inner.clock.now().checked_sub(expiry) else {
             return Ok(Expired::default());
         };
-        let listed = Arc::clone(inner);
-        let files = blocking_io("expire uploads", SUBJECT, move || listed.sessions.files()).await?;
         let mut sum = Expired::default();
         for (id, metadata) in files {
             if metadata.modified().is_ok_and(|at| at <= expired)

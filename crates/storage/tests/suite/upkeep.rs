@@ -287,3 +287,55 @@ async fn upkeep_goes_on_until_it_is_stopped() {
     stop.cancel();
     upkeep.await.unwrap();
 }
+
+mod small_disks {
+    use std::path::Path;
+
+    use super::*;
+
+    const DISK: &str = "FERRY_TEST_SMALL_DISK";
+
+    /// The test calls itself in a mount namespace of its own.
+    #[tokio::test]
+    async fn what_did_not_fit_makes_room_soon() {
+        if let Some(disk) = std::env::var_os(DISK) {
+            return on_small_disk(Path::new(&disk)).await;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size=12m none \"${DISK}\" && \
+             exec \"$0\" --exact upkeep::small_disks::what_did_not_fit_makes_room_soon"
+        );
+        let output = std::process::Command::new("unshare")
+            .args(["--mount", "--map-root-user", "sh", "-c", &script])
+            .arg(std::env::current_exe().unwrap())
+            .env(DISK, dir.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    }
+
+    async fn on_small_disk(disk: &Path) {
+        let time = Time::new();
+        let storage = open_at(disk, &time).await;
+        let repo = writer(&storage, "a");
+        let mut upload = begin(&*repo, None).await;
+        upload.write(bytes("some", 1_000_000)).await.unwrap();
+        let token = upload.suspend().await.unwrap().unwrap();
+        time.pass(HOUR);
+        assert_eq!(storage.expire_uploads().await.unwrap().uploads, 0, "there is room");
+        let mut upload = repo.resume(&token).await.unwrap().unwrap();
+        let refused = loop {
+            if let Err(error) = upload.write(bytes("more", 500_000)).await {
+                break error;
+            }
+        };
+        assert_eq!(refused.kind(), Kind::Full);
+        assert_eq!(kind(repo.begin(no_mount(None)).await), Some(Kind::Full), "nor is anything begun");
+        assert_eq!(storage.expire_uploads().await.unwrap().uploads, 0, "it is held");
+        drop(upload);
+        assert_eq!(storage.expire_uploads().await.unwrap().uploads, 1);
+        push_blob(&*repo, &bytes("another", 1_000_000)).await;
+    }
+}
