@@ -35,7 +35,7 @@ echo secret >"$work/out/secrets/hub"
 "$checker" "$deploy" "$work/out" ${2:+"$2"}
 
 checked=0
-for file in "$work"/out/*.yaml "$deploy"/*/ferry.yaml; do
+for file in "$work"/out/*.yaml "$deploy"/*/ferry.yaml "$deploy"/compose/ferry/ferry.yaml; do
     # That one is Kubernetes' own, with ours inside.
     [ "$file" != "$deploy/kubernetes/ferry.yaml" ] || continue
     "$ferry" config check --config "$file" >/dev/null

@@ -55,6 +55,10 @@ pub(crate) fn resolve(settings: &Resolve) -> anyhow::Result<Exit> {
 
 fn show(way: &Way) {
     match &way.name {
+        // It has a name, and nobody who would use it.
+        Ok(_) if way.commands.is_empty() => {
+            say!("{}: none; Docker asks mirrors only for images of Docker Hub", way.form);
+        }
         Ok(name) => say!("{}: {name}", way.form),
         Err(error) => say!("{}: none; {error}", way.form),
     }

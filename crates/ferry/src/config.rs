@@ -204,6 +204,17 @@ mod tests {
             ("serve: {mirror: {freshness: {rules: [{tags: a}]}}}\n", "f:1:39: missing field `for`"),
             ("serve: {mirror: {ttl: 1m}}\n", "f:1:18: unknown field `ttl`"),
             ("serve: {page: {figures: me}}\n", "f:1:25: unknown variant `me`"),
+            (
+                "serve: {mirror: {upstreams: [builtin]}}\n",
+                "f:1:30: \"builtin\" is not a valid registry: write built_in",
+            ),
+            ("serve:\n  mirror:\n", "f:2:9: nothing is written here; write {} if all shall be usual"),
+            ("serve: {access: , size_limit: 1GB}\n", "f:1:15: nothing is written here"),
+            ("serve: {size_limit: 200}\n", "f:1:21: write a number and a unit, as in 500kB"),
+            (
+                "registries: {quay.io: {mirrors: ['https://a.b/c']}}\n",
+                "f:1:34: \"https://a.b/c\" is not a valid registry: write it without scheme",
+            ),
             ("sync: {}\n", "f:1:1: unknown field `sync`"),
         ] {
             let mistake = parse::<Config>(text).unwrap_err().within(Path::new("f"));

@@ -1,10 +1,11 @@
 //! Everything that stands at the address of a registry, put together as it is configured, again whenever that changes.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use ferry_serve::{Access, Front, Keys, Live, Operations, Page, RegistryService};
+use ferry_serve::{Access, Front, Keys, Live, Operations, Page, RegistryService, Trend};
 use ferry_storage::Storage;
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +28,12 @@ pub(crate) struct Lasting {
     /// What HTTPS has to have answered first.
     before: Option<Before>,
     limiting: tokio::sync::Mutex<Limiting>,
-    /// Ends the samples of the page that is shown.
-    sampled: Mutex<CancellationToken>,
+    /// What the page shows of how the server does, also if it was another page before.
+    trend: Arc<Trend>,
+    /// Samples of it are taken.
+    sampled: AtomicBool,
+    /// Ends them.
+    stop: CancellationToken,
 }
 
 /// What was opened and is not used yet.
@@ -45,9 +50,11 @@ impl Lasting {
         operated: Arc<Operated>,
         before: Option<Before>,
     ) -> Self {
-        let (limiting, sampled) = Default::default();
+        let (limiting, sampled, stop) = Default::default();
         let linking = storage.with_links();
-        Self { storage, linking, directory, operated, before, limiting, sampled }
+        let figures = Arc::clone(&operated);
+        let trend = Trend::new(Arc::new(move || figures.glance()));
+        Self { storage, linking, directory, operated, before, limiting, trend, sampled, stop }
     }
 
     /// Everything as `settings` say, from the first time on.
@@ -90,8 +97,7 @@ impl Lasting {
             stores = Some(Arc::new(opened));
         }
         let access = settings.access.as_ref().map(|access| self.access(access));
-        let operated = Arc::clone(&self.operated);
-        let page = settings.page(Arc::new(move || operated.glance())).map(Arc::new);
+        let page = settings.page(Arc::clone(&self.trend)).map(Arc::new);
         Ok(Opened { stores, access, service, page })
     }
 
@@ -116,8 +122,8 @@ impl Lasting {
         if let Some(limiter) = limiting.limiter() {
             front = front.limiting(limiter);
         }
-        self.sample(opened.page.as_ref());
         if let Some(page) = opened.page {
+            self.sample(&page);
             front = front.showing(page);
         }
         self.operated.set_access(opened.access);
@@ -128,22 +134,17 @@ impl Lasting {
         }
     }
 
-    /// Takes samples for the plots of this page from now on, and for no other.
-    fn sample(&self, page: Option<&Arc<Page>>) {
-        let stop = CancellationToken::new();
-        let before = std::mem::replace(
-            &mut *self.sampled.lock().unwrap_or_else(PoisonError::into_inner),
-            stop.clone(),
-        );
-        before.cancel();
-        if let Some(page) = page.map(Arc::clone) {
-            tokio::spawn(async move { page.watch(stop).await });
+    /// Takes samples for the plots, from the first page on that shows some.
+    fn sample(&self, page: &Page) {
+        if page.shows_figures() && !self.sampled.swap(true, Ordering::Relaxed) {
+            let (trend, stop) = (Arc::clone(&self.trend), self.stop.clone());
+            tokio::spawn(async move { trend.watch(stop).await });
         }
     }
 
     /// Writes down what is to be known after a restart. To be called after the last answer.
     pub(crate) async fn end(&self) {
-        self.sample(None);
+        self.stop.cancel();
         self.limiting.lock().await.stop().await;
     }
 }

@@ -52,7 +52,13 @@ impl Api {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let unreachable = || format!("cannot reach the mirror at {}; does it have serve: admin?", self.url);
+        let hint = match self.url.scheme() {
+            "https" => {
+                "the admin API speaks plain HTTP: write http:// if nothing in front of it does otherwise"
+            }
+            _ => "does it have serve: admin?",
+        };
+        let unreachable = || format!("cannot reach the mirror at {}; {hint}", self.url);
         let answer = request.send().await.with_context(unreachable)?;
         let status = answer.status();
         let text = answer.text().await.with_context(unreachable)?;

@@ -116,7 +116,7 @@ impl Running {
         const OPERATION: &str = "change access";
         let error = |kind, why| Error::new(kind, OPERATION, "serve: access", why);
         if self.loaded.access().is_none() {
-            let why = "this server runs without; write serve: access: into its configuration and reload it";
+            let why = "this server has none; write serve: access: into its configuration and reload it";
             return Err(error(Kind::Denied, why.to_owned()));
         }
         if let Some(text) = sent {

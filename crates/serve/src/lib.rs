@@ -57,7 +57,7 @@ pub use live::Live;
 pub use mirror::Mirror;
 pub use observed::{CacheState, Observed, Observer, Record};
 pub use operations::{CachedImage, Operations, WarmImage, WarmOrder, WarmState, Warming};
-pub use page::{FigureSource, Page, PageOptions};
+pub use page::{FigureSource, Page, PageOptions, Trend};
 pub use redirect::Redirect;
 pub use server::{Limits, Listener, serve, serve_all};
 pub use service::{Handler, RegistryService};

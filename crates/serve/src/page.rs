@@ -12,8 +12,7 @@ mod plot;
 mod view;
 mod words;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use ferry_policy::address::Addressing;
 use ferry_policy::clients::{Language, PublicUrl, Reached};
@@ -24,19 +23,14 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{Response, StatusCode};
-use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Headers, answer, header};
 use crate::body::{ResponseBody, full};
 use crate::caller::Caller;
-use crate::figures::Figures;
 use crate::mirror;
 use crate::query::Query;
 
-use self::history::History;
-
-/// Where figures come from. It is asked often and answers from memory.
-pub type FigureSource = Arc<dyn Fn() -> Figures + Send + Sync>;
+pub use self::history::{FigureSource, Trend};
 
 /// Scripts, styles and pictures of our own, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -51,7 +45,7 @@ pub struct PageOptions {
     /// What is mirrored; `None` for a registry that mirrors nothing.
     pub addressing: Option<Addressing>,
     /// What is shown of how it does; `None` shows nothing of it.
-    pub figures: Option<FigureSource>,
+    pub figures: Option<Arc<Trend>>,
     /// Nothing can be pulled without logging in.
     pub login: bool,
 }
@@ -59,7 +53,6 @@ pub struct PageOptions {
 /// The page.
 pub struct Page {
     options: PageOptions,
-    history: Mutex<History>,
 }
 
 /// Who looks, and at what.
@@ -70,25 +63,14 @@ struct Visit {
 }
 
 impl Page {
-    /// A page that has seen nothing yet.
+    /// The page.
     pub fn new(options: PageOptions) -> Self {
-        Self { options, history: Mutex::default() }
+        Self { options }
     }
 
-    /// Takes a sample of the figures for the plots every 15 seconds until `stop` is cancelled.
-    pub async fn watch(&self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(history::EVERY));
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.sample();
-        }
-    }
-
-    /// Takes a sample of the figures.
-    pub fn sample(&self) {
-        if let Some(figures) = &self.options.figures {
-            let figures = figures();
-            self.history.lock().unwrap_or_else(PoisonError::into_inner).take(&figures);
-        }
+    /// Whether it shows how the server does.
+    pub fn shows_figures(&self) -> bool {
+        self.options.figures.is_some()
     }
 
     /// The page, or what belongs to it; `path` is `/` or begins with `/page/`.
@@ -121,9 +103,8 @@ impl Page {
 
     /// The part of the page that changes.
     fn figures(&self, language: Language) -> Option<String> {
-        let figures = self.options.figures.as_ref()?();
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let context = figures::context(&figures, &history, language);
+        let trend = self.options.figures.as_ref()?;
+        let context = figures::context(&trend.now(), &trend.history(), language);
         Some(render("figures.html", include_str!("../assets/figures.html"), &context))
     }
 
@@ -198,7 +179,12 @@ fn guarded(response: Response<ResponseBody>) -> Response<ResponseBody> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::figures::Figures;
 
     #[test]
     fn browsers_say_which_language_they_like() {
@@ -217,17 +203,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn samples_are_taken_until_it_ends() {
-        let figures: FigureSource = Arc::new(Figures::default);
-        let page = Arc::new(Page::new(PageOptions { figures: Some(figures), ..PageOptions::default() }));
-        let stop = CancellationToken::new();
+    async fn a_page_goes_on_where_the_one_before_it_ended() {
+        let trend = Trend::new(Arc::new(Figures::default));
+        let page = |figures| Page::new(PageOptions { figures, ..PageOptions::default() });
+        let plotted = |page: &Page| page.figures(Language::English).map(|text| text.contains("<svg"));
+        let before = page(Some(Arc::clone(&trend)));
+        assert_eq!(plotted(&before), Some(false), "nothing was seen yet");
+        let (stop, watched) = (CancellationToken::new(), Arc::clone(&trend));
         let watching = tokio::spawn({
-            let (page, stop) = (Arc::clone(&page), stop.clone());
-            async move { page.watch(stop).await }
+            let stop = stop.clone();
+            async move { watched.watch(stop).await }
         });
         tokio::time::sleep(Duration::from_secs(31)).await;
         stop.cancel();
         watching.await.unwrap();
-        assert_eq!(page.history.lock().unwrap().len(), 3);
+        for page in [before, page(Some(trend))] {
+            assert_eq!((plotted(&page), page.shows_figures()), (Some(true), true));
+        }
+        assert_eq!((plotted(&page(None)), page(None).shows_figures()), (None, false));
     }
 }

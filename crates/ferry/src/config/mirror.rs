@@ -132,7 +132,15 @@ impl FromStr for Listed {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        if text == "built_in" { Ok(Self::BuiltIn) } else { text.parse().map(Self::One) }
+        match text {
+            "built_in" => Ok(Self::BuiltIn),
+            "builtin" | "built-in" => Err(Malformed {
+                what: "registry",
+                input: text.to_owned(),
+                reason: "write built_in for those that every mirror knows".to_owned(),
+            }),
+            _ => text.parse().map(Self::One),
+        }
     }
 }
 

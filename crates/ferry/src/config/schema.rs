@@ -17,7 +17,7 @@ use super::limits::LimitsConfig;
 use super::mirror::MirrorConfig;
 use super::operation::{AccessLogConfig, AdminConfig, StopConfig};
 use super::page::PageConfig;
-use super::text::{OneOrMore, Parsed, Proxy, Size, Source};
+use super::text::{OneOrMore, Parsed, Proxy, Size, Source, something};
 use super::tls::HttpsConfig;
 use crate::credentials::is_helper_name;
 
@@ -55,7 +55,7 @@ impl FromStr for Which {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RegistryConfig {
     /// The accounts to use, the preferred one first; the next one is used when the pull quota of those before it is used
-    /// up. Without any, those of `ferry login`, `docker login` and `podman login` are used.
+    /// up. Without any, those of `ferry login`, `docker login` and `podman login` are used, but not by a mirror.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) accounts: Vec<Account>,
     /// Speak plain HTTP (true) or HTTPS (false); by default HTTP only to this machine.
@@ -77,7 +77,7 @@ pub(crate) struct RegistryConfig {
     /// What the registry takes as a target, if its host does not tell: the name of a profile, `auto` or `strict`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) profile: Option<Parsed<Choice>>,
-    /// Where `ferry copy` looks for content of the registry first: HOST or HOST/PREFIX.
+    /// Where `ferry copy` and mirrors look for content of the registry first: HOST or HOST/PREFIX.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mirrors: Vec<Parsed<MirrorPlace>>,
 }
@@ -94,6 +94,8 @@ impl FromStr for MirrorPlace {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let (registry, prefix) = match text.split_once('/') {
+            // The registry says what is wrong with it.
+            Some(_) if text.contains("://") => (text, None),
             Some((registry, prefix)) => (registry, Some(prefix.parse()?)),
             None => (text, None),
         };
@@ -239,15 +241,16 @@ pub(crate) struct Serve {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storage: Option<PathBuf>,
     /// Keep blobs and manifests elsewhere than in files of that directory.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<ContentConfig>,
     /// The addresses and ports to listen on: 127.0.0.1:5000 by default.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) listen: OneOrMore<String>,
     /// Speak HTTPS.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<HttpsConfig>,
-    /// Allow an address that others can reach, although anyone there may then push and delete.
+    /// Allow an address that others can reach, although anyone there may then push and delete, or
+    /// pull through the mirror.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) open: bool,
     /// When the images take more room than this, remove what was fetched from elsewhere and not used for longest: 200GB.
@@ -272,25 +275,25 @@ pub(crate) struct Serve {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upkeep_every: Option<Parsed<Span>>,
     /// Who may use it; without this everybody who reaches it may do everything.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) access: Option<AccessConfig>,
     /// What clients may take. Nothing is limited by default but the number of connections.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<LimitsConfig>,
     /// Mirror other registries.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) mirror: Option<MirrorConfig>,
     /// The page that browsers show.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) page: Option<PageConfig>,
     /// The API for those who look after the server: figures, metrics, `ferry warm`, `ferry cache`. Without it there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) admin: Option<AdminConfig>,
     /// Write a line for each request that was answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) access_log: Option<AccessLogConfig>,
     /// How the server ends when it is told to. A second signal ends it at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "something", skip_serializing_if = "Option::is_none")]
     pub(crate) stop: Option<StopConfig>,
 }
 

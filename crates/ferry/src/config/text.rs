@@ -178,6 +178,19 @@ impl JsonSchema for Proxy {
     }
 }
 
+/// What is written must say something: a name with nothing behind it looks as if it did. `{}` says that all is usual.
+///
+/// # Errors
+/// If nothing is written.
+pub(crate) fn something<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let written: Option<T> = Option::deserialize(deserializer)?;
+    let nothing =
+        || de::Error::custom("nothing is written here; write {} if all shall be usual, or leave it out");
+    written.ok_or_else(nothing).map(Some)
+}
+
 /// A text that is parsed as `T` where it is written, so that what is wrong is named with its place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Parsed<T> {
@@ -230,7 +243,10 @@ impl FromStr for Size {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<ByteSize>().map(|size| Self(size.as_u64())).map_err(|_| SIZE)
+        // Who leaves the unit out means gigabytes rather than bytes.
+        let with_unit = Some(text).filter(|text| !text.ends_with(|c: char| c.is_ascii_digit() || c == '.'));
+        let size = with_unit.and_then(|text| text.parse::<ByteSize>().ok());
+        size.map(|size| Self(size.as_u64())).ok_or(SIZE)
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use ferry_oci::Registry;
-use ferry_policy::access::{Action, Outlook, Rule, Rules, Verdict};
+use ferry_policy::access::{Action, Outlook, Place, Rule, Rules, Verdict};
+use ferry_policy::upstream::Upstream;
 use ferry_serve::{Mode, Policy, Users};
 
 use super::Mirror;
@@ -24,11 +25,12 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// What is configured, with the users as their file has them now; `None` if nothing is.
+    /// What is configured, with the users as their file has them now; `None` if nothing is. What is said of an upstream has to
+    /// be of one that `mirror` has.
     ///
     /// # Errors
     /// What is wrong, with the field.
-    pub(crate) fn new(loaded: &Loaded) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn new(loaded: &Loaded, mirror: Option<&Mirror>) -> anyhow::Result<Option<Self>> {
         let serve = loaded.config.serve.as_ref();
         let Some(config) = serve.and_then(|serve| serve.access.as_ref()) else { return Ok(None) };
         let domain = serve.and_then(|serve| serve.mirror.as_ref()?.domain.as_ref());
@@ -36,6 +38,9 @@ impl Access {
         let within = || format!("{}: serve: access", loaded.name());
         let policy = policy(config, loaded, service.unwrap_or_else(|| SERVICE.to_owned()));
         let policy = policy.with_context(within)?;
+        if let Some(mirror) = mirror {
+            known(config, mirror).with_context(within)?;
+        }
         Ok(Some(Self { policy, keys: config.keys.as_ref().map(|keys| loaded.resolve(keys)) }))
     }
 
@@ -98,6 +103,24 @@ fn policy(config: &AccessConfig, loaded: &Loaded, service: String) -> anyhow::Re
     })
 }
 
+/// A rule for an upstream that is not there would never fit, and what it shall close would stay open. Patterns may be for what
+/// comes later.
+fn known(config: &AccessConfig, mirror: &Mirror) -> anyhow::Result<()> {
+    let upstreams = mirror.addressing.upstreams();
+    for (number, rule) in (1..).zip(&config.rules) {
+        for place in values(&rule.upstreams) {
+            let Place::Upstream(pattern) = place else { continue };
+            let fits = |upstream: &Upstream| pattern.matches(upstream.registry.as_str());
+            if !pattern.as_str().contains('*') && !upstreams.iter().any(fits) {
+                bail!(
+                    "rules: rule {number}: upstreams: {pattern}: it is none of the mirror's upstreams; add it there"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 fn read_users(file: &Path) -> anyhow::Result<Users> {
     let name = file.display();
     let text = std::fs::read_to_string(file)
@@ -128,7 +151,7 @@ fn rule(written: &AccessRule) -> anyhow::Result<Rule> {
         (grants @ [_, ..], [], []) => (Verdict::Allow, grants),
         ([], grants @ [_, ..], []) => (Verdict::Privilege, grants),
         ([], [], grants @ [_, ..]) => (Verdict::Deny(message.clone()), grants),
-        _ => bail!("one of allow, privilege and deny is needed, as in allow: read"),
+        _ => bail!("exactly one of allow, privilege and deny is needed, as in allow: read"),
     };
     let denies = matches!(verdict, Verdict::Deny(_));
     if message.is_some() && !denies {
@@ -172,7 +195,8 @@ mod tests {
         std::fs::write(directory.path().join("plain"), "me:hunter2\n").unwrap();
         std::fs::write(&path, format!("serve:\n  access: {text}\n  mirror: {{domain: cr.example.cn}}\n"))
             .unwrap();
-        Access::new(&Loaded::find(Some(&path), &Environment::default())?)
+        let loaded = Loaded::find(Some(&path), &Environment::default())?;
+        Access::new(&loaded, Mirror::new(&loaded, false)?.as_ref())
     }
 
     fn of(text: &str) -> Access {
@@ -202,7 +226,7 @@ mod tests {
 
     #[test]
     fn without_rules_the_mode_decides_who_reads_and_nobody_writes() {
-        assert!(Access::new(&Loaded::default()).unwrap().is_none());
+        assert!(Access::new(&Loaded::default(), None).unwrap().is_none());
         for (text, stranger, user) in [
             ("{}", true, true),
             ("{mode: open, otherwise: deny}", false, false),
@@ -266,12 +290,16 @@ mod tests {
             ("{mode: token, users: none}", "none; ferry user add makes such a file"),
             ("{users: plain}", "plain:1"),
             ("{mode: digest}", "unknown variant"),
-            ("{rules: [{users: a}]}", "rule 1: one of allow, privilege and deny"),
-            ("{rules: [{allow: read, deny: push}]}", "rule 1: one of allow"),
+            ("{rules: [{users: a}]}", "rule 1: exactly one of allow, privilege and deny"),
+            ("{rules: [{allow: read, deny: push}]}", "rule 1: exactly one of allow"),
             ("{rules: [{allow: read}, {allow: read, message: x}]}", "rule 2: message: only"),
             ("{rules: [{allow: pull}]}", "read, list, push, delete or all is needed"),
             ("{rules: [{allow: read, repositories: Team/*}]}", "lower case"),
             ("{rules: [{allow: read, addresses: 10.0.0.1/8}]}", "10.0.0.0/8, or the address alone"),
+            (
+                "{rules: [{deny: all, upstreams: [quay.io, hosted, '*.corp', r.corp]}]}",
+                "rule 1: upstreams: r.corp: it is none of the mirror's upstreams",
+            ),
             ("{realm: cr.example.cn}", "realm: write a whole URL"),
             ("{service: 'a b'}", "service: write a name"),
             ("{trusted_proxies: proxy}", "ADDRESS/BITS"),

@@ -47,6 +47,6 @@ fn reached(url: PublicUrl, loaded: &Loaded) -> anyhow::Result<Reached> {
 
 /// Whoever may not read the file of users is still told to log in.
 fn wants_login(mirror: &Mirror, loaded: &Loaded) -> bool {
-    Access::new(loaded)
+    Access::new(loaded, Some(mirror))
         .map_or(true, |access| access.is_some_and(|access| access.asks_everybody(Some(mirror))))
 }

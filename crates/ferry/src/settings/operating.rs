@@ -62,11 +62,10 @@ impl AdminOf {
             (None, Some(admin)) => admin.token,
             (None, None) => bail!(missing),
         };
-        let parsed: Url = url.parse().with_context(|| format!("--admin {url}"))?;
-        if !matches!(parsed.scheme(), "http" | "https") || parsed.cannot_be_a_base() {
-            bail!("--admin {url}: write it as in http://127.0.0.1:5001");
-        }
-        Ok(Self { url: parsed, token, output: typed.output })
+        let parsed = url.parse::<Url>().ok();
+        let parsed = parsed.filter(|url| matches!(url.scheme(), "http" | "https") && !url.cannot_be_a_base());
+        let url = parsed.with_context(|| format!("--admin {url}: write it as in http://127.0.0.1:5001"))?;
+        Ok(Self { url, token, output: typed.output })
     }
 }
 

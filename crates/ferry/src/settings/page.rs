@@ -1,4 +1,6 @@
-use ferry_serve::{FigureSource, PageOptions};
+use std::sync::Arc;
+
+use ferry_serve::{PageOptions, Trend};
 
 use super::Mirror;
 use crate::config::{Loaded, ShownTo};
@@ -24,7 +26,7 @@ impl Page {
     pub(crate) fn of(
         self,
         mirror: Option<&Mirror>,
-        figures: FigureSource,
+        figures: Arc<Trend>,
         login: bool,
     ) -> Option<ferry_serve::Page> {
         let options = PageOptions {

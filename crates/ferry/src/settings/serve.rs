@@ -1,13 +1,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ferry_serve::FigureSource;
+use ferry_serve::Trend;
 use ferry_storage::{CheckOptions, CollectOptions, Depth, StorageOptions};
 
 use super::content::bucket;
-use super::operation::Operation;
+use super::operation::{AdminAt, Operation};
 use super::{Access, Https, Mirror, Page, ServeLimits};
 use crate::Environment;
 use crate::cli::{CheckArguments, GcArguments, Output, ServeArguments, StatsArguments, StorageVerb};
@@ -32,7 +33,7 @@ pub(crate) struct Serve {
     pub(crate) page: Page,
     /// How HTTPS is spoken, if it is.
     pub(crate) https: Option<Https>,
-    /// What is configured of that, as text: a change needs a restart.
+    /// What is configured of that, with the certificates that the authority may have, as text: a change needs a restart.
     pub(crate) tls: String,
     /// How it is looked after.
     pub(crate) operation: Operation,
@@ -68,20 +69,15 @@ impl Serve {
         let upkeep_every = configured.upkeep_every.map_or(UPKEEP_EVERY, |every| every.value.0);
         let open = typed.open || configured.open;
         let mirror = Mirror::new(loaded, typed.mirror)?;
-        let access = Access::new(loaded)?;
+        let access = Access::new(loaded, mirror.as_ref())?;
         let allowed = allowed(open, mirror.as_ref(), access.as_ref());
         let listen = listens(typed.listen.as_deref(), loaded, allowed)?;
-        if let Some(mirror) = &mirror {
-            listen.iter().try_for_each(|listen| mirror.listening(listen.address))?;
-        }
+        let operation = Operation::new(loaded, environment)?;
+        apart(&listen, mirror.as_ref(), operation.admin.as_ref(), loaded)?;
         let plain = listen.iter().any(|listen| !listen.encrypted);
         let https = Https::new(loaded, mirror.as_ref(), environment, plain)?;
+        let roots = https.as_ref().and_then(|https| Some(https.acme.as_ref()?.authority.roots.clone()));
         let (limits, page) = (ServeLimits::new(loaded), Page::new(loaded));
-        let operation = Operation::new(loaded, environment)?;
-        let taken = |at: SocketAddr| listen.iter().any(|one| one.address == at && at.port() != 0);
-        if let Some(admin) = operation.admin.as_ref().filter(|admin| taken(admin.listen)) {
-            bail!("{}: serve: admin: listen: the registry listens on {}", loaded.name(), admin.listen);
-        }
         Ok(Self {
             storage,
             listen,
@@ -91,8 +87,8 @@ impl Serve {
             access,
             limits,
             page,
+            tls: format!("{} {roots:?}", serde_json::json!(configured.tls)),
             https,
-            tls: serde_json::json!(configured.tls).to_string(),
             operation,
             open,
         })
@@ -109,7 +105,7 @@ impl Serve {
     }
 
     /// The page for people, if there shall be one.
-    pub(crate) fn page(&self, figures: FigureSource) -> Option<ferry_serve::Page> {
+    pub(crate) fn page(&self, figures: Arc<Trend>) -> Option<ferry_serve::Page> {
         let login = self.access.as_ref().is_some_and(|access| access.asks_everybody(self.mirror.as_ref()));
         self.page.of(self.mirror.as_ref(), figures, login)
     }
@@ -118,12 +114,32 @@ impl Serve {
     pub(crate) fn check(loaded: &Loaded, environment: &Environment) -> anyhow::Result<()> {
         let configured = loaded.config.serve.clone().unwrap_or_default();
         let mirror = Mirror::new(loaded, false)?;
-        Operation::new(loaded, environment)?;
+        let operation = Operation::new(loaded, environment)?;
         bucket(loaded, environment)?;
-        let allowed = allowed(configured.open, mirror.as_ref(), Access::new(loaded)?.as_ref());
-        let listen = listens(None, loaded, allowed)?;
+        let access = Access::new(loaded, mirror.as_ref())?;
+        let listen = listens(None, loaded, allowed(configured.open, mirror.as_ref(), access.as_ref()))?;
+        apart(&listen, mirror.as_ref(), operation.admin.as_ref(), loaded)?;
         let plain = listen.iter().any(|listen| !listen.encrypted);
         Https::new(loaded, mirror.as_ref(), environment, plain).map(|_| ())
+    }
+}
+
+/// Checks that no upstream and not the admin API is at an address where clients are met.
+fn apart(
+    listen: &[Listen],
+    mirror: Option<&Mirror>,
+    admin: Option<&AdminAt>,
+    loaded: &Loaded,
+) -> anyhow::Result<()> {
+    if let Some(mirror) = mirror {
+        listen.iter().try_for_each(|listen| mirror.listening(listen.address))?;
+    }
+    let taken = |at: SocketAddr| listen.iter().any(|one| one.address == at && at.port() != 0);
+    match admin.filter(|admin| taken(admin.listen)) {
+        Some(admin) => {
+            bail!("{}: serve: admin: listen: the registry listens on {}", loaded.name(), admin.listen)
+        }
+        None => Ok(()),
     }
 }
 
@@ -134,7 +150,8 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 fn directory(typed: Option<PathBuf>, loaded: &Loaded) -> anyhow::Result<PathBuf> {
     let configured = loaded.config.serve.as_ref().and_then(|serve| serve.storage.as_ref());
     let directory = typed.or_else(|| configured.map(|path| loaded.resolve(path)));
-    directory.context("--storage DIR is needed: the directory that holds the images")
+    directory
+        .context("--storage DIR is needed, or serve: storage in the configuration: the directory that holds the images")
 }
 
 fn storage_options(loaded: &Loaded) -> StorageOptions {
@@ -325,5 +342,49 @@ mod tests {
         }
         let error = listens("{tls: {listen: '0.0.0.0:443'}}", None).unwrap_err();
         assert!(error.contains("serve: tls: listen: 0.0.0.0:443: others could reach"), "{error}");
+    }
+
+    #[test]
+    fn another_authority_needs_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, ca] = ["ferry.yaml", "ca.pem"].map(|name| directory.path().join(name));
+        let acme = "{agree: true, names: [a.example.cn], ca: ca.pem}";
+        std::fs::write(&path, format!("serve: {{storage: d, tls: {{acme: {acme}}}}}\n")).unwrap();
+        let tls = |root: &str| {
+            let certificate = "-----BEGIN CERTIFICATE-----";
+            std::fs::write(&ca, format!("{certificate}\n{root}\n{certificate}\n")).unwrap();
+            let loaded = Loaded::find(Some(&path), &Environment::default()).unwrap();
+            Serve::new(ServeArguments::typed(&[]), &loaded, &Environment::default()).unwrap().tls
+        };
+        let before = tls("b25l");
+        assert_eq!(tls("b25l"), before);
+        assert_ne!(tls("dHdv"), before, "the file is another one under the same name");
+    }
+
+    #[test]
+    fn addresses_that_are_taken_are_found_by_a_check() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ferry.yaml");
+        let environment: Environment = [("T".to_owned(), "t".repeat(32))].into_iter().collect();
+        for (serve, says) in [
+            (
+                "admin: {listen: '127.0.0.1:5000', token: {env: T}}",
+                "serve: admin: listen: the registry listens on",
+            ),
+            (
+                "mirror: {upstreams: '127.0.0.1:5000'}",
+                "127.0.0.1:5000 is this mirror, which would ask itself",
+            ),
+        ] {
+            std::fs::write(&path, format!("serve: {{storage: d, {serve}}}\n")).unwrap();
+            let loaded = Loaded::find(Some(&path), &environment).unwrap();
+            for wrong in [
+                Serve::check(&loaded, &environment).unwrap_err(),
+                Serve::new(ServeArguments::typed(&[]), &loaded, &environment).unwrap_err(),
+            ] {
+                let wrong = format!("{wrong:#}");
+                assert!(wrong.contains(says), "{wrong}");
+            }
+        }
     }
 }

@@ -65,7 +65,7 @@ async fn access_is_replaced_until_the_configuration_is_read_again() {
         ("", "rules: [{allow: read}]"),
         ("null", "rules: [{allow: read}]"),
         ("rules: [{alow: read}]", "access:1:10: unknown field `alow`"),
-        ("rules:\n  - {allow: read, deny: read}", "rule 1: one of allow, privilege and deny"),
+        ("rules:\n  - {allow: read, deny: read}", "rule 1: exactly one of allow, privilege and deny"),
         ("mode: basic", "users: a file of users is needed"),
         ("{mode: basic, users: absent}", "ferry user add makes such a file"),
         ("keys: elsewhere", "keys: others can only be configured"),

@@ -1,9 +1,51 @@
 //! An hour of figures.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::figures::Figures;
+
+/// Where figures come from. It is asked often and answers from memory.
+pub type FigureSource = Arc<dyn Fn() -> Figures + Send + Sync>;
+
+/// The figures of a server, and how they were within the last hour. It outlives the pages that show it.
+pub struct Trend {
+    source: FigureSource,
+    history: Mutex<History>,
+}
+
+impl Trend {
+    /// One that has seen nothing yet.
+    pub fn new(source: FigureSource) -> Arc<Self> {
+        Arc::new(Self { source, history: Mutex::default() })
+    }
+
+    /// Takes a sample every 15 seconds until `stop` is cancelled.
+    pub async fn watch(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(EVERY));
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.sample();
+        }
+    }
+
+    /// The figures of this moment.
+    pub(super) fn now(&self) -> Figures {
+        (self.source)()
+    }
+
+    /// How they were.
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sample(&self) {
+        let figures = self.now();
+        self.history().take(&figures);
+    }
+}
 
 /// So many seconds are between samples.
 pub(super) const EVERY: u64 = 15;
@@ -79,6 +121,20 @@ fn between(before: &Sample, after: &Sample) -> Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn samples_are_taken_until_it_ends() {
+        let trend = Trend::new(Arc::new(Figures::default));
+        let stop = CancellationToken::new();
+        let watching = tokio::spawn({
+            let (trend, stop) = (Arc::clone(&trend), stop.clone());
+            async move { trend.watch(stop).await }
+        });
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        stop.cancel();
+        watching.await.unwrap();
+        assert_eq!(trend.history().len(), 3);
+    }
 
     #[test]
     fn an_hour_is_kept() {

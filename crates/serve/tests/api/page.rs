@@ -9,7 +9,7 @@ use ferry_policy::address::{Addressing, Front as Addresses};
 use ferry_policy::upstream::{Upstream, Upstreams};
 use ferry_serve::{
     FigureSource, Figures, Front, Health, Limits, Mirror, Page, PageOptions, QuotaFigures, RegistryService,
-    StorageFigures, Transfer, UpstreamFigures,
+    StorageFigures, Transfer, Trend, UpstreamFigures,
 };
 use ferry_store::MemoryStore;
 
@@ -72,7 +72,8 @@ async fn server(options: PageOptions) -> Server {
 
 async fn mirror() -> Server {
     let figures: FigureSource = Arc::new(figures);
-    server(PageOptions { addressing: Some(addressing()), figures: Some(figures), login: false }).await
+    server(PageOptions { addressing: Some(addressing()), figures: Some(Trend::new(figures)), login: false })
+        .await
 }
 
 async fn get(server: &Server, target: &str, headers: &[(&str, &str)]) -> Reply {
