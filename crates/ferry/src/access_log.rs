@@ -44,7 +44,7 @@ impl AccessLog {
         let sink = Sink::open(at.file.as_deref())?;
         let (lines, waiting) = sync_channel(WAITING);
         let dropped = Arc::<AtomicU64>::default();
-        let writer = Writer { at: at.clone(), sink, waiting, dropped: Arc::clone(&dropped) };
+        let writer = Writer { at: at.clone(), sink, waiting, dropped: Arc::clone(&dropped), failing: false };
         let writer = std::thread::Builder::new().name("access log".to_owned()).spawn(|| writer.run())?;
         Ok(Self { at, lines, dropped, writer: Mutex::new(Some(writer)) })
     }
@@ -113,6 +113,8 @@ struct Writer {
     sink: Sink,
     waiting: Receiver<Line>,
     dropped: Arc<AtomicU64>,
+    /// It could not be written, which has been said.
+    failing: bool,
 }
 
 impl Writer {
@@ -121,28 +123,49 @@ impl Writer {
             // What was written is flushed as soon as nothing more waits.
             let next = match self.waiting.try_recv() {
                 Err(TryRecvError::Empty) => {
-                    self.did(Sink::flush);
+                    self.flush();
                     self.waiting.recv().ok()
                 }
                 next => next.ok(),
             };
             match next {
-                Some(Line::Record(record)) => {
-                    let line = line(&record, self.at.format);
-                    self.did(|sink| sink.write(&line));
-                }
+                Some(Line::Record(record)) => self.write(&line(&record, self.at.format)),
                 Some(Line::Reopen) => self.reopen(),
                 Some(Line::End) | None => break,
             }
         }
-        self.did(Sink::flush);
+        self.flush();
+        self.count_lost();
     }
 
-    fn did(&mut self, work: impl FnOnce(&mut Sink) -> io::Result<()>) {
-        if let Err(error) = work(&mut self.sink) {
+    fn write(&mut self, line: &str) {
+        if let Err(error) = self.sink.write(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.failed(&error);
+        }
+        if !self.failing {
+            self.count_lost();
+        }
+    }
+
+    fn flush(&mut self) {
+        match self.sink.flush() {
+            Ok(()) => {
+                self.failing = false;
+                self.count_lost();
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Says so once, and not for every request: a full disk may well be the one that holds what is said, too.
+    fn failed(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(%error, "the access log cannot be written");
         }
+    }
+
+    fn count_lost(&self) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             tracing::warn!(dropped, "lines of the access log are lost");
@@ -150,7 +173,7 @@ impl Writer {
     }
 
     fn reopen(&mut self) {
-        self.did(Sink::flush);
+        self.flush();
         let path: Option<PathBuf> = self.at.file.clone();
         match Sink::open(path.as_deref()) {
             Ok(sink) => self.sink = sink,

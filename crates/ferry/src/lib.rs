@@ -203,5 +203,7 @@ fn log_to_stderr(verbose: u8) {
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
         .with_writer(|| say::Errors)
         .with_ansi(say::colours_errors())
+        // It would be said by a macro that panics where standard error cannot be written.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use ferry_oci::Registry;
 use ferry_policy::freshness::Freshness;
-use ferry_registry::{Client, Lane, Quota, Site};
+use ferry_registry::{Client, ClientOptions, Lane, Quota, Site};
 use ferry_storage::Storage;
 use ferry_store::{Cache, Scope, Staging, Store};
 use ferry_transfer::{PullOptions, PullThrough};
@@ -19,6 +20,10 @@ use crate::settings::{Mirror, MirrorOf};
 
 /// What is fetched with accounts is kept apart from what anybody may see.
 pub(crate) const ACCOUNTS: &str = "accounts";
+
+/// A client that waits for an upstream that says nothing may know another place to ask, and most would not wait for five
+/// attempts: an attempt that fails after so long is the last one.
+const PERSISTENCE: Duration = Duration::from_secs(20);
 
 /// How upstreams are reached.
 struct Upstreams {
@@ -162,7 +167,7 @@ impl Upstreams {
     fn new(registries: Registries, environment: Environment) -> ferry_store::Result<Self> {
         let (mirrors, sites) = (registries.mirrors.clone(), sites(&registries));
         let with_accounts = registries.accounts.keys().cloned().collect();
-        let options = remote::options(&registries);
+        let options = ClientOptions { persistence: Some(PERSISTENCE), ..remote::options(&registries) };
         let credentials = Configured::new(registries, environment, &options)?;
         Ok(Self { client: Client::new(options, Arc::new(credentials))?, sites, mirrors, with_accounts })
     }

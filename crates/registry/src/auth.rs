@@ -136,6 +136,8 @@ impl Host {
         let (secret, remembered) = match found {
             Ok(found) => found,
             Err(failure) => {
+                // The registry may have another realm by now, or none; the next request is told which.
+                self.forget(scheme.as_ref());
                 if failure.error.kind() == Kind::Unauthorized {
                     // The password may have been changed since; the next request asks for it again.
                     self.accounts.forget(&access.purpose());

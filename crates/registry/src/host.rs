@@ -1,10 +1,11 @@
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ferry_oci::{Digest, ErrorCode, Registry};
 use ferry_store::{Error, Kind};
 use http::{HeaderMap, Method, StatusCode};
 use reqwest::{Body, Response};
+use tokio::time::Instant;
 use tracing::debug;
 use url::Url;
 
@@ -23,6 +24,10 @@ use crate::stall::Downloads;
 use crate::transport::{Cargo, Hop, Transport};
 use crate::ways::Ways;
 
+/// How long a registry is believed to lack the referrers API. What answered may have been in place of a registry that was
+/// just being started, and a registry that lacks it may get it.
+const LACKED: Duration = Duration::from_secs(15 * 60);
+
 /// One registry: what was learnt of it, and its budgets, apart for calls, downloads and uploads, so that readers of slow
 /// streams do not hold up questions.
 pub(crate) struct Host {
@@ -33,7 +38,8 @@ pub(crate) struct Host {
     pub(crate) accounts: Accounts,
     pub(crate) transport: Arc<Transport>,
     pub(crate) ways: Ways,
-    no_referrers: AtomicBool,
+    /// When the registry was last seen to lack the referrers API.
+    no_referrers: Mutex<Option<Instant>>,
     pub(crate) calls: Arc<Budget>,
     pub(crate) downloads: Arc<Budget>,
     pub(crate) uploads: Arc<Budget>,
@@ -58,7 +64,7 @@ impl Host {
             accounts: Accounts::default(),
             transport,
             ways,
-            no_referrers: AtomicBool::new(false),
+            no_referrers: Mutex::default(),
             calls: budget(),
             downloads: budget(),
             uploads: budget(),
@@ -79,6 +85,14 @@ impl Host {
 
     pub(crate) fn learn(&self, scheme: Scheme) {
         *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme);
+    }
+
+    /// Forgets how the registry wanted to be asked, if it was so.
+    pub(crate) fn forget(&self, known: Option<&Scheme>) {
+        let mut scheme = self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        if scheme.as_ref() == known {
+            *scheme = None;
+        }
     }
 
     /// Who asks, and whether that was remembered.
@@ -103,13 +117,14 @@ impl Host {
         Ok((self.accounts.choose(&accounts).unwrap_or_else(anonymous), remembered))
     }
 
-    /// Whether the registry is known to lack the referrers API.
+    /// Whether the registry was seen to lack the referrers API a short while ago.
     pub(crate) fn lacks_referrers(&self) -> bool {
-        self.no_referrers.load(Ordering::Relaxed)
+        let seen = *self.no_referrers.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.is_some_and(|seen| seen.elapsed() < LACKED)
     }
 
     pub(crate) fn remember_no_referrers(&self) {
-        self.no_referrers.store(true, Ordering::Relaxed);
+        *self.no_referrers.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Refuses what the registry would refuse, and count, as well: none of the accounts may read any more.

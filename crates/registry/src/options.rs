@@ -17,6 +17,8 @@ pub struct ClientOptions {
     pub idle_timeout: Duration,
     /// How often a request is tried in all before its error is reported; at least once.
     pub attempts: u32,
+    /// From so long after the first attempt began on there is no other one; `None` if there always may be.
+    pub persistence: Option<Duration>,
     /// The pause before the second attempt; each further one is twice as long.
     pub backoff: Duration,
     /// The longest pause that is our own choice.
@@ -47,6 +49,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             attempts: 5,
+            persistence: None,
             backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(10),
             max_retry_after: Duration::from_secs(60),

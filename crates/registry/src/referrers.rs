@@ -75,7 +75,7 @@ impl RemoteRepository {
         Ok(Page::new(items, next))
     }
 
-    /// A page of the API; `None` if the registry does not have it, which is remembered.
+    /// A page of the API; `None` if the registry does not have it, which is remembered for a while.
     async fn api_listing(
         &self,
         subject: &Digest,

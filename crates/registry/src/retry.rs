@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use ferry_store::Kind;
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::ClientOptions;
@@ -22,11 +23,12 @@ pub(crate) struct Attempts<'a> {
     options: &'a ClientOptions,
     retry: Retry,
     made: u32,
+    begun: Instant,
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(options: &'a ClientOptions, retry: Retry) -> Self {
-        Self { options, retry, made: 1 }
+        Self { options, retry, made: 1, begun: Instant::now() }
     }
 
     /// Waits before the next attempt, or gives the failure back if there is to be none.
@@ -50,7 +52,8 @@ impl<'a> Attempts<'a> {
             Retry::Never => false,
         };
         let too_long = failure.retry_after.is_some_and(|after| after > self.options.max_retry_after);
-        if !wanted || too_long || self.made >= self.options.attempts {
+        let too_late = self.options.persistence.is_some_and(|limit| self.begun.elapsed() >= limit);
+        if !wanted || too_long || too_late || self.made >= self.options.attempts {
             return None;
         }
         let doubled = self.options.backoff.saturating_mul(1 << (self.made - 1).min(16));
@@ -65,6 +68,17 @@ mod tests {
 
     fn failure(kind: Kind) -> Failure {
         What::new("test", "x").failure(kind, "")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_not_kept_for_too_long() {
+        let options =
+            ClientOptions { persistence: Some(Duration::from_secs(20)), ..ClientOptions::default() };
+        let attempts = Attempts::new(&options, Retry::Transient);
+        tokio::time::advance(Duration::from_secs(19)).await;
+        assert!(attempts.pause(&failure(Kind::Stalled)).is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(attempts.pause(&failure(Kind::Stalled)).is_none());
     }
 
     #[test]

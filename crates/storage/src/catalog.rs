@@ -32,6 +32,7 @@ pub(crate) use objects::BucketRow;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use ferry_oci::{Digest, Malformed, Manifest, media_type};
@@ -58,7 +59,7 @@ pub(crate) struct Catalog {
     pub(crate) memory: Arc<Memory>,
     clock: Clock,
     /// When upkeep began to take notes: what was there before is as old as this. Seconds since 1970.
-    since: i64,
+    since: AtomicI64,
 }
 
 impl Catalog {
@@ -80,13 +81,13 @@ impl Catalog {
             totals::since(&writer, &clock).await.map_err(|e| error("open catalog", path.display(), e))?;
         let readers = pool().max_connections(READERS).after_release(|conn, _| Box::pin(settled(conn)));
         let readers = readers.connect_lazy_with(options);
-        Ok(Self { writer, readers, memory, clock, since })
+        Ok(Self { writer, readers, memory, clock, since: AtomicI64::new(since) })
     }
 
     /// The time that lies `age` back, to compare last uses with; before all of them if nothing was noted then.
     pub(crate) fn cutoff(&self, age: Duration) -> i64 {
         let cutoff = self.clock.before(age);
-        if cutoff < self.since { i64::MIN } else { cutoff }
+        if cutoff < self.since.load(Ordering::Relaxed) { i64::MIN } else { cutoff }
     }
 }
 

@@ -1,5 +1,5 @@
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use ferry_oci::{Algorithm, Digest};
 
-use crate::files::{remove_if_there, sync_directory};
+use crate::files::{create_new, entries, remove_if_there, sync_directory};
 use crate::objects::Pending;
 use crate::room::Room;
 
@@ -186,7 +186,7 @@ impl Content {
     pub(crate) fn directories(&self) -> io::Result<Vec<(Algorithm, PathBuf)>> {
         let mut found = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for entry in fs::read_dir(self.root.join(algorithm.as_str()))? {
+            for entry in entries(&self.root.join(algorithm.as_str()))? {
                 let entry = entry?;
                 if entry.file_name().len() == 2 && entry.file_type()?.is_dir() {
                     found.push((algorithm, entry.path()));
@@ -199,7 +199,7 @@ impl Content {
     /// The contents with a file in one of the [`Content::directories`], sorted. Files of other names are left out.
     pub(crate) fn list(&self, algorithm: Algorithm, directory: &Path) -> io::Result<Vec<Digest>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(directory)? {
+        for entry in entries(directory)? {
             let entry = entry?;
             let digest = entry
                 .file_name()
@@ -227,7 +227,8 @@ impl Content {
 
     fn make_durable(&self, directory: &Path) -> io::Result<()> {
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        if !durable.contains(directory) {
+        // One that was empty may have been tidied up since.
+        if !durable.contains(directory) || !directory.try_exists()? {
             fs::create_dir_all(directory)?;
             directory.parent().map_or(Ok(()), sync_directory)?;
             durable.insert(directory.to_owned());
@@ -237,7 +238,7 @@ impl Content {
 }
 
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut file = create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

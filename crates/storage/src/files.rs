@@ -1,7 +1,7 @@
 //! Small pieces of blocking file work, and the way to threads that may block.
 
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -31,6 +31,28 @@ pub(crate) async fn blocking_io<T: Send + 'static>(
     let ended = tokio::task::spawn_blocking(work).await;
     let result = ended.unwrap_or_else(|e| Err(io::Error::other(e)));
     result.map_err(|e| Error::io(operation, subject, e))
+}
+
+/// Makes a file that is not there yet, to be written and read; and its directory, which somebody may have tidied up while
+/// it was empty.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    let create = || OpenOptions::new().read(true).write(true).create_new(true).open(path);
+    match create() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            create()
+        }
+        created => created,
+    }
+}
+
+/// The entries of a directory, which somebody may have tidied up while it was empty.
+pub(crate) fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<DirEntry>>> {
+    match fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+    .map(|found| found.into_iter().flatten())
 }
 
 /// Makes the entries of a directory durable.

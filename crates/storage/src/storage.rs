@@ -83,12 +83,14 @@ impl Inner {
     /// Brings the last uses that are in memory to the catalog: what rests exactly, and then it is forgotten here; what is
     /// being used only if the catalog is behind by more than the resolution.
     pub(crate) async fn record_uses(&self) -> Result<()> {
-        let (uses, many) = self.uses.all();
+        let now = self.clock.seconds();
+        let failed = |e| catalog::error("record uses", "storage", e);
+        self.catalog.correct_uses(now).await.map_err(failed)?;
+        let (uses, many) = self.uses.all(now);
         let resolution = self.options.use_resolution;
         let resting = if many { i64::MAX } else { self.clock.before(resolution) };
         for batch in uses.chunks(BATCH) {
-            let written = self.catalog.record_uses(batch, resting, to_seconds(resolution)).await;
-            written.map_err(|e| catalog::error("record uses", "storage", e))?;
+            self.catalog.record_uses(batch, resting, to_seconds(resolution)).await.map_err(failed)?;
         }
         self.uses.forget(&uses, resting);
         Ok(())

@@ -31,9 +31,13 @@ impl Uses {
         self.uses().get(digest).copied()
     }
 
-    /// Everything that is remembered, and whether it is so much that the catalog must know it exactly.
-    pub(crate) fn all(&self) -> (Vec<(Digest, i64)>, bool) {
-        let uses = self.uses();
+    /// Everything that is remembered, and whether it is so much that the catalog must know it exactly. Nothing was used
+    /// after `now`: a clock that said so was wrong.
+    pub(crate) fn all(&self, now: i64) -> (Vec<(Digest, i64)>, bool) {
+        let mut uses = self.uses();
+        for used in uses.values_mut() {
+            *used = now.min(*used);
+        }
         let all: Vec<_> = uses.iter().map(|(digest, used)| (*digest, *used)).collect();
         let many = all.len() >= CAPACITY / 2;
         (all, many)
@@ -65,7 +69,7 @@ mod tests {
         for (digest, used) in digests.iter().zip([10, 10, 90]) {
             assert!(!uses.note(digest, used));
         }
-        let (written, many) = uses.all();
+        let (written, many) = uses.all(100);
         assert!(written.len() == 3 && !many);
         uses.note(&digests[1], 11);
         uses.forget(&written, 50);
@@ -77,9 +81,9 @@ mod tests {
         let uses = Uses::default();
         let asked = (0..CAPACITY).filter(|n| uses.note(&Digest::sha256(&n.to_ne_bytes()), 1)).count();
         assert_eq!(asked, 1);
-        let (written, many) = uses.all();
+        let (written, many) = uses.all(100);
         assert!(many);
         uses.forget(&written, i64::MAX);
-        assert!(uses.all().0.is_empty());
+        assert!(uses.all(100).0.is_empty());
     }
 }

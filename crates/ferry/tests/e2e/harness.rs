@@ -75,7 +75,12 @@ impl Ferry {
 
     /// Starts `ferry serve` as `arguments` say.
     pub async fn serve_with(&self, arguments: &[&str]) -> Served {
-        let mut child = self.command(arguments).stderr(Stdio::inherit()).spawn().unwrap();
+        self.serve_saying(arguments, Stdio::inherit()).await
+    }
+
+    /// The same, with `errors` as its standard error.
+    pub async fn serve_saying(&self, arguments: &[&str], errors: Stdio) -> Served {
+        let mut child = self.command(arguments).stderr(errors).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next_line().await.unwrap().expect("ferry serve says where it listens");
         let address = line.rsplit_once("http://").unwrap().1.parse().unwrap();

@@ -1,5 +1,7 @@
 //! Upstreams that die, say nothing, limit, lie and break, and disks that are full.
 
+use std::io::{Read as _, Seek as _};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -237,6 +239,43 @@ async fn two_upstreams_with_the_same_repository_never_mix() {
             assert_eq!(seen.status == StatusCode::OK, there, "{digest}");
         }
     }
+}
+
+/// A mirror whose access log is on a full disk, and what it says elsewhere; told to end when it was asked often, and nothing
+/// that it was asked for by then failed.
+async fn with_a_log_that_is_full(errors: Stdio) -> Option<i32> {
+    let (ferry, named) = (Ferry::new(), one(50_000));
+    let upstream = ferry.serve(&ferry.path("upstream"), 0).await;
+    push(std::slice::from_ref(&named), &upstream.host()).await;
+    let full = format!("{ALWAYS_ASK}  access_log: {{file: /dev/full}}\n");
+    std::fs::write(ferry.path("ferry.yaml"), config(&upstream.host(), &full)).unwrap();
+    let arguments = ["--config", "ferry.yaml", "serve", "--listen", "127.0.0.1:0", "--storage", "cache"];
+    let mirror = ferry.serve_saying(&arguments, errors).await;
+    check(std::slice::from_ref(&named), &mirror.host(), "").await;
+    upstream.kill().await;
+    // Why it is not to be had is said, too.
+    let absent = async |number| get(&mirror, &format!("/v2/a/b/manifests/{number}")).await.status;
+    assert_eq!(join_all((0..60).map(absent)).await, [StatusCode::BAD_GATEWAY; 60]);
+    check(std::slice::from_ref(&named), &mirror.host(), "").await;
+    mirror.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_said_stops_nothing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(with_a_log_that_is_full(full.into()).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_the_access_log_cannot_be_written_is_not_said_for_every_request() {
+    let mut errors = tempfile::tempfile().unwrap();
+    assert_eq!(with_a_log_that_is_full(errors.try_clone().unwrap().into()).await, Some(0));
+    let mut said = String::new();
+    errors.rewind().unwrap();
+    errors.read_to_string(&mut said).unwrap();
+    let count = |part: &str| said.lines().filter(|line| line.contains(part)).count();
+    let counted = (count("the access log cannot be written"), count("lines of the access log are lost"));
+    assert_eq!(counted, (1, 1), "{said}");
 }
 
 /// Full disks.

@@ -1,11 +1,12 @@
 //! Tokens, passwords, and to whom they go.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ferry_oci::Digest;
 use ferry_registry::{Credential, Secret};
-use ferry_store::{Kind, Mount, PageRequest};
+use ferry_store::{Kind, Mount, PageRequest, Scope};
 
 use crate::fake::{Fake, Reply, Seen};
 use crate::support::*;
@@ -231,6 +232,35 @@ async fn a_token_server_that_refuses_means_unauthorized_and_one_that_fails_is_as
     let error = reader(&anonymous(&denied.registry())).stat(&Digest::sha256(b"x")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unauthorized);
     assert!(error.detail().contains("wrong password"), "{error}");
+}
+
+/// In a process that runs for months a registry moves its token server, or does without one.
+#[tokio::test]
+async fn a_realm_that_answers_no_more_is_asked_for_again() {
+    let epoch = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&epoch);
+    let fake = Fake::start(move |seen| match (now.load(Ordering::SeqCst), bearer(seen)) {
+        (0, _) if seen.target.starts_with("/old") => token("old"),
+        (0, Some("old")) => Reply::new(200),
+        (0, _) => challenge(seen, "/old"),
+        (_, _) if seen.target.starts_with("/old") => Reply::new(404),
+        (1, _) if seen.target.starts_with("/new") => token("new"),
+        (1, Some("new")) => Reply::new(200),
+        (1, _) => challenge(seen, "/new"),
+        (_, _) if seen.target.starts_with("/new") => Reply::new(404),
+        (_, None) => Reply::new(200),
+        (_, Some(_)) => Reply::new(401),
+    })
+    .await;
+    let store = anonymous(&fake.registry());
+    let repository = |text: String| store.repository(&Scope::Hosted, &name(&text));
+    let digest = Digest::sha256(b"x");
+    for at in 0..3 {
+        epoch.store(at, Ordering::SeqCst);
+        // Of each repository the token is another one.
+        let _ = repository(format!("a/{at}")).stat(&digest).await;
+        repository(format!("b/{at}")).stat(&digest).await.unwrap();
+    }
 }
 
 #[tokio::test]

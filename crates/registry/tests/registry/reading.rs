@@ -251,7 +251,7 @@ async fn a_page_is_asked_for_on_our_own_url() {
 }
 
 #[tokio::test]
-async fn a_missing_referrers_api_is_remembered() {
+async fn a_missing_referrers_api_is_remembered_for_a_while() {
     let fake = Fake::start(|_| Reply::new(404).body("404 page not found\n")).await;
     let repository = reader(&anonymous(&fake.registry()));
     for _ in 0..2 {
@@ -259,6 +259,11 @@ async fn a_missing_referrers_api_is_remembered() {
         assert!(page.items.is_empty());
     }
     assert_eq!((fake.count("/referrers/"), fake.count("/manifests/sha256-")), (1, 2), "{:?}", fake.lines());
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(16 * 60)).await;
+    tokio::time::resume();
+    repository.referrers(&digest(), None, PageRequest::default()).await.unwrap();
+    assert_eq!(fake.count("/referrers/"), 2, "it may have got one");
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ const DAY: u64 = 24 * 60 * 60;
 const KEPT: u64 = 2 * DAY + REFRESH_LIFE;
 /// An unknown key makes us look into the directory, but whoever invents them not more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Where no new key can be written this is tried again, in seconds.
+const TRY_EVERY: u64 = 60;
 const EXTENSION: &str = "key";
 
 /// A clock.
@@ -38,6 +40,8 @@ pub struct Keys {
 struct Ring {
     keys: BTreeMap<String, Key>,
     looked: Option<SystemTime>,
+    /// When no new key could be written last.
+    failed: Option<u64>,
 }
 
 impl std::fmt::Debug for Keys {
@@ -71,17 +75,33 @@ impl Keys {
     pub(super) fn newest(&self) -> Result<(String, Key)> {
         let now = self.now();
         let mut ring = self.ring();
-        if let Some(found) = ring.newest(now) {
+        if let Some(found) = ring.newest(now, DAY) {
             return Ok(found);
         }
         self.look(&mut ring)?;
-        if let Some(found) = ring.newest(now) {
+        if let Some(found) = ring.newest(now, DAY) {
             return Ok(found);
         }
-        let (id, key) = self.make(now).map_err(|e| self.failed("make a key", e))?;
-        ring.keys.insert(id.clone(), key);
-        self.tidy(&mut ring, now);
-        Ok((id, key))
+        // Whether anybody can pull does not depend on whether the disk has room for a new key.
+        let old = ring.newest(now, KEPT);
+        if let Some(old) = &old
+            && ring.failed.is_some_and(|failed| failed <= now && now < failed.saturating_add(TRY_EVERY))
+        {
+            return Ok(old.clone());
+        }
+        match self.make(now) {
+            Ok((id, key)) => {
+                ring.failed = None;
+                ring.keys.insert(id.clone(), key);
+                self.tidy(&mut ring, now);
+                Ok((id, key))
+            }
+            Err(error) => {
+                ring.failed = Some(now);
+                let error = self.failed("make a key", error);
+                old.inspect(|_| tracing::warn!(%error, "the last key for tokens signs on")).ok_or(error)
+            }
+        }
     }
 
     /// A key by its name. Reads files if it is not known yet.
@@ -152,10 +172,10 @@ impl Keys {
 }
 
 impl Ring {
-    /// The newest key, unless it is older than a day.
-    fn newest(&self, now: u64) -> Option<(String, Key)> {
+    /// The newest key, unless it is as old as this, in seconds.
+    fn newest(&self, now: u64, old: u64) -> Option<(String, Key)> {
         let (id, key) = self.keys.iter().max_by_key(|(id, _)| created(id))?;
-        (!is_older(id, now, DAY)).then(|| (id.clone(), *key))
+        (!is_older(id, now, old)).then(|| (id.clone(), *key))
     }
 }
 
@@ -221,6 +241,32 @@ mod tests {
         assert_eq!(two.find(&first.0).unwrap(), None);
         assert_eq!(two.find(&second.0).unwrap(), Some(second.1));
         assert_eq!(files(&path), 2);
+    }
+
+    #[test]
+    fn without_room_for_a_new_key_the_last_one_signs_on() {
+        let (directory, time) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(1_800_000_000)));
+        let [good, full, path] = ["good", "/proc", "keys"].map(|name| directory.path().join(name));
+        fs::create_dir(&good).unwrap();
+        let lead_to = |target: &Path| {
+            let _ = fs::remove_file(&path);
+            std::os::unix::fs::symlink(target, &path).unwrap();
+        };
+        lead_to(&full);
+        let keys = Keys::new(path.clone(), clock(&time));
+        keys.newest().unwrap_err();
+        lead_to(&good);
+        let first = keys.newest().unwrap();
+        lead_to(&full);
+        time.fetch_add(DAY, Ordering::Relaxed);
+        assert_eq!(keys.newest().unwrap(), first);
+        lead_to(&good);
+        assert_eq!(keys.newest().unwrap(), first, "not tried at once");
+        time.fetch_add(TRY_EVERY, Ordering::Relaxed);
+        assert_ne!(keys.newest().unwrap(), first);
+        lead_to(&full);
+        time.fetch_add(KEPT, Ordering::Relaxed);
+        keys.newest().unwrap_err();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What manifests name, and when content was used.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use ferry_oci::{Digest, Manifest};
 use sqlx::{SqliteConnection, query, query_as, query_scalar};
@@ -80,6 +81,28 @@ impl Catalog {
         .fetch_all(&self.readers)
         .await?;
         Ok(rows.into_iter().map(|(scope, name)| Key { scope, name }).collect())
+    }
+
+    /// Nothing was noted after `now`. What a clock says that is set right later would keep content from being removed
+    /// until then.
+    pub(crate) async fn correct_uses(&self, now: i64) -> sqlx::Result<()> {
+        let used_later: bool = query_scalar("SELECT EXISTS (SELECT 1 FROM contents WHERE used > $1)")
+            .bind(now)
+            .fetch_one(&self.readers)
+            .await?;
+        if !used_later && self.since.load(Ordering::Relaxed) <= now {
+            return Ok(());
+        }
+        let mut transaction = self.transaction().await?;
+        for correction in [
+            "UPDATE contents SET used = $1 WHERE used > $1",
+            "UPDATE totals SET since = $1 WHERE id = 1 AND since > $1",
+        ] {
+            query(correction).bind(now).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        self.since.fetch_min(now, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Writes down last uses: those until `resting` exactly, later ones if what is known is older by `resolution` seconds.

@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use sqlx::{SqlitePool, query, query_as, query_scalar};
 
 use super::Catalog;
@@ -50,6 +52,6 @@ impl Catalog {
             query_scalar("SELECT used FROM contents WHERE manifests > 0 ORDER BY used, digest LIMIT 1")
                 .fetch_optional(&self.readers)
                 .await?;
-        Ok(used.map(|used| used.max(self.since)))
+        Ok(used.map(|used| used.max(self.since.load(Ordering::Relaxed))))
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::sessions::Progress;
 use crate::content::Content;
-use crate::files::{hash_range, remove_if_there};
+use crate::files::{create_new, hash_range, remove_if_there};
 use crate::room::Room;
 
 /// Bytes collected before they are written: handing work to another thread costs about as much as writing some KiB.
@@ -32,7 +32,7 @@ impl Held {
     pub(super) fn create(progress: OwnedMutexGuard<Progress>, path: PathBuf, room: Room) -> io::Result<Self> {
         // Nor does what comes to nothing take room: each upload is a row of the catalog.
         room.check()?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let file = create_new(&path)?;
         Ok(Self { progress, file, path, room, pending: Vec::new(), pending_length: 0, dirty: false })
     }
 

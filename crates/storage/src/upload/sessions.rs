@@ -1,5 +1,5 @@
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use ferry_oci::{Algorithm, Hasher};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use crate::files::remove_if_there;
+use crate::files::{entries, remove_if_there};
 
 /// The name of an upload: 128 random bits, since whoever knows it may write to the upload.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -126,7 +126,7 @@ pub(crate) fn sweep(
 
 fn files(directory: &Path) -> io::Result<Vec<(UploadId, Metadata)>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
+    for entry in entries(directory)? {
         let entry = entry?;
         let Some(id) = entry.file_name().to_str().and_then(UploadId::parse) else { continue };
         match entry.metadata() {

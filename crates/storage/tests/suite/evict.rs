@@ -1,5 +1,9 @@
 //! What goes when there is no room.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use ferry_oci::{Digest, Reference};
 use ferry_storage::{CollectOptions, Storage, StorageOptions};
 use ferry_store::{Kind, PageRequest};
@@ -86,4 +90,25 @@ async fn last_uses_are_recorded_and_survive() {
     let bytes = storage.statistics().await.unwrap().bytes;
     assert_eq!(storage.evict_to(bytes - 1, &never()).await.unwrap().manifests, 1);
     assert_whole(&*upstream(&storage, "a"), &by_tag("a")).await;
+}
+
+/// A computer that begins with a wrong clock, which is then set right.
+#[tokio::test]
+async fn what_was_used_by_a_clock_that_was_ahead_goes_as_well() {
+    let (directory, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let ahead = Arc::new(AtomicU64::new(400 * DAY));
+    let clock = (time.clone(), Arc::clone(&ahead));
+    let now = Arc::new(move || clock.0.now() + Duration::from_secs(clock.1.load(Ordering::SeqCst)));
+    let options = StorageOptions { now, ..StorageOptions::default() };
+    let storage = Storage::open_with(directory.path(), options).await.unwrap();
+    let repo = upstream(&storage, "a");
+    for name in ["read", "recorded"] {
+        push_image(&*repo, &[bytes(name, 5000)], Some(name)).await;
+    }
+    assert_whole(&*repo, &by_tag("read")).await;
+    ahead.store(0, Ordering::SeqCst);
+    assert_eq!(storage.evict_to(0, &never()).await.unwrap().manifests, 0, "used lately, as far as is known");
+    time.pass(2 * HOUR);
+    let evicted = storage.evict_to(0, &never()).await.unwrap();
+    assert_eq!((evicted.manifests, evicted.left), (2, 0));
 }

@@ -4,7 +4,9 @@ use std::fs;
 
 use bytes::Bytes;
 use ferry_oci::{Digest, Reference};
+use ferry_storage::CollectOptions;
 use ferry_store::{Begun, ByteRange, Expect, Kind, Mount, UploadToken};
+use tokio_util::sync::CancellationToken;
 
 use crate::fixtures::*;
 
@@ -43,6 +45,25 @@ async fn an_upload_row_without_file_goes() {
     let storage = open(directory.path()).await;
     assert!(writer(&storage, "a").resume(&token).await.unwrap().is_none());
     assert!(!path.exists());
+}
+
+/// As `find -type d -empty -delete` does it.
+#[tokio::test]
+async fn empty_directories_that_somebody_tidies_up_are_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(directory.path()).await;
+    let (repo, blob) = (writer(&storage, "a"), Bytes::from_static(b"content"));
+    let digest = push_blob(&*repo, &blob).await;
+    let file = content_file(directory.path(), &digest);
+    fs::remove_file(&file).unwrap();
+    fs::remove_dir(file.parent().unwrap()).unwrap();
+    fs::remove_dir_all(directory.path().join("blobs/sha512")).unwrap();
+    fs::remove_dir(directory.path().join("uploads")).unwrap();
+    storage.expire_uploads().await.unwrap();
+    storage.collect(&CollectOptions::default(), &CancellationToken::new()).await.unwrap();
+    push_blob(&*repo, &blob).await;
+    assert_eq!(read_blob(&*repo, &digest).await, blob);
+    repo.put_manifest(&image(&[blob]), Some(&tag("v1"))).await.unwrap();
 }
 
 #[tokio::test]
