@@ -220,16 +220,18 @@ impl Image {
         let source = job.source.store.repository(&Scope::Hosted, &job.source.repository);
         let target = job.writable()?;
         let sides = Sides { run, job, source: &source, target: &target };
-        let (changed, arrived) = match sides.compare().await? {
-            Compared::Unchanged(arrived) => (false, arrived),
-            Compared::Wanted { current, plan } => {
-                (true, Self::bring_plan(&sides, current, plan, progress).await?)
+        match sides.compare().await? {
+            Compared::Unchanged(arrived) => {
+                Self::complete(&sides, &arrived, progress).await?;
+                Ok((arrived.descriptor.digest, false))
             }
-        };
-        let digest = arrived.descriptor.digest;
-        let _ = progress.arrived.set(digest);
-        Belongings::new(&sides, Purpose::Copy, &progress.figures).bring(&arrived).await?;
-        Ok((digest, changed))
+            Compared::Wanted { current, plan } => tokio::select! {
+                biased;
+                // To the end, for what was listed by half would be listed again.
+                never = look_ahead(&sides) => match never {},
+                copied = Self::bring_plan(&sides, current, plan, progress) => Ok((copied?, true)),
+            },
+        }
     }
 
     async fn bring_plan(
@@ -237,16 +239,20 @@ impl Image {
         current: Option<Digest>,
         mut plan: Plan,
         progress: &Progress,
-    ) -> Shared<Arrived> {
+    ) -> Shared<Digest> {
         let load = plan.load(sides.job.tag.clone(), current.is_none());
-        tokio::select! {
-            biased;
-            never = look_ahead(sides) => match never {},
-            brought = sides.bring(&load, &progress.figures) => brought?,
-        }
+        sides.bring(&load, &progress.figures).await?;
         sides.remember(&plan).await;
         progress.figures.lock().unwrap_or_else(PoisonError::into_inner).degraded = plan.degraded;
-        Ok(plan.arrived())
+        let arrived = plan.arrived();
+        Self::complete(sides, &arrived, progress).await?;
+        Ok(arrived.descriptor.digest)
+    }
+
+    /// Brings what belongs to an image that is there.
+    async fn complete(sides: &Sides<'_>, arrived: &Arrived, progress: &Progress) -> Shared<()> {
+        let _ = progress.arrived.set(arrived.descriptor.digest);
+        Belongings::new(sides, Purpose::Copy, &progress.figures).bring(arrived).await
     }
 
     fn new(sides: &Sides<'_>, load: &Arc<Load>, trust: Trust) -> Arc<Self> {

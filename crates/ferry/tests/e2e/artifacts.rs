@@ -1,9 +1,12 @@
 //! What belongs to an image, over HTTP: with and without an API for referrers.
 
+use std::time::Duration;
+
 use ferry_oci::{Digest, Manifest, Reference, Tag, fallback_tag};
 use ferry_store::{PageRequest, Scope};
 use ferry_testkit::fake::{FakeRegistry, Kind};
 use ferry_testkit::images::{Image, ImageBuilder, Layer, MediaTypes, verify};
+use ferry_testkit::link::{Link, LinkOptions};
 use ferry_testkit::quirks::{Listings, Quirks, TooMany};
 use ferry_transfer::{Copier, Figures, Job, Options, Outcome, Place};
 use tokio_util::sync::CancellationToken;
@@ -137,15 +140,18 @@ async fn all_pages_of_tags_are_one_listing() {
     let (source, from) = registry(listings).await;
     let (_target, to) = registry(Listings::default()).await;
     let (image, signed, referrer) = (image(), signature(), artifact(&image().manifests[1], "a"));
-    for tag in ["v1", "v2", "v3"] {
-        push(&from, &image, Some(&tag.parse().unwrap())).await;
+    for number in 1..=30 {
+        push(&from, &image, Some(&format!("v{number}").parse().unwrap())).await;
     }
     push(&from, &signed, Some(&cosign(&image.root))).await;
     push(&from, &referrer, None).await;
     source.reset_counts();
-    assert_eq!(copy(&from, &to).await.unwrap().referrers, 2);
+    // So far away that the image is there before the listing.
+    let options = LinkOptions { latency: Duration::from_millis(20), ..LinkOptions::default() };
+    let far = Link::start(source.address(), options).await.unwrap();
+    assert_eq!(copy(far.host().as_str(), &to).await.unwrap().referrers, 2);
     let [listing, api, heads, _] = counts(&source);
-    assert_eq!((listing, api, heads), (3, 1, 0));
+    assert_eq!((listing, api, heads), (16, 1, 0));
     let there = reader(&to, NAME).resolve(&Reference::Tag(cosign(&image.root))).await.unwrap();
     assert_eq!(there.descriptor.digest, signed.root.digest());
 }
