@@ -7,9 +7,10 @@ mod shown;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferry_policy::platforms::{Mode, Pattern};
+
+use crate::config::Size;
 
 pub(crate) use clients::{ClientConfigArguments, ResolveArguments};
 pub(crate) use operating::{AdminArguments, CacheVerb, WarmArguments};
@@ -291,8 +292,8 @@ pub(crate) struct CopyArguments {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = MEANS)]
     pub(crate) jobs: u16,
     /// Fetch and send at most so many bytes a second, each way: 500kB, 2MiB
-    #[arg(long, value_name = "RATE", value_parser = bytes, help_heading = MEANS)]
-    pub(crate) limit_rate: Option<ByteSize>,
+    #[arg(long, value_name = "RATE", value_parser = str::parse::<Size>, help_heading = MEANS)]
+    pub(crate) limit_rate: Option<Size>,
     /// Read what REGISTRY holds from MIRROR first; may be repeated, and mirrors are asked in order
     #[arg(long = "mirror", value_name = "REGISTRY=MIRROR[/PREFIX]", help_heading = MEANS)]
     pub(crate) mirrors: Vec<String>,
@@ -301,8 +302,8 @@ pub(crate) struct CopyArguments {
     #[arg(long, value_name = "DIR", help_heading = MEANS)]
     pub(crate) state_dir: Option<PathBuf>,
     /// Disk space that unfinished blobs may take; beyond it they go through memory [default: half of what is free]
-    #[arg(long, value_name = "SIZE", value_parser = bytes, help_heading = MEANS)]
-    pub(crate) spool_limit: Option<ByteSize>,
+    #[arg(long, value_name = "SIZE", value_parser = str::parse::<Size>, help_heading = MEANS)]
+    pub(crate) spool_limit: Option<Size>,
     #[command(flatten)]
     pub(crate) shown: ShownArguments,
 }
@@ -354,8 +355,8 @@ pub(crate) struct ServeArguments {
     pub(crate) untagged_older_than: Option<Duration>,
     /// When the images take more room than this, remove what was fetched from elsewhere and not used for longest
     /// [default: no limit]
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
-    pub(crate) size_limit: Option<ByteSize>,
+    #[arg(long, value_name = "SIZE", value_parser = str::parse::<Size>)]
+    pub(crate) size_limit: Option<Size>,
     /// Let --size-limit remove what was pushed here, too
     #[arg(long)]
     pub(crate) evict_pushed: bool,
@@ -382,8 +383,4 @@ fn help_flag() -> clap::Arg {
         .action(clap::ArgAction::Help)
         .global(true)
         .help_heading(ALWAYS)
-}
-
-fn bytes(text: &str) -> Result<ByteSize, &'static str> {
-    text.parse().map_err(|_| crate::config::SIZE)
 }

@@ -27,7 +27,7 @@ pub(crate) use operation::{AdminConfig, LogFormat};
 pub(crate) use page::ShownTo;
 pub(crate) use registries::{Registries, fetch_now};
 pub(crate) use schema::{Account, CloudName, Config, MirrorPlace, Which};
-pub(crate) use text::{OneOrMore, Parsed, SIZE, Source};
+pub(crate) use text::{OneOrMore, Parsed, Size, Source};
 pub(crate) use tls::{AcmeConfig, CertificateConfig, ChallengeName, HttpsConfig};
 
 use crate::Environment;

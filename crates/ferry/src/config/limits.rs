@@ -3,7 +3,6 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::str::FromStr;
 
-use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +104,7 @@ impl FromStr for Rate {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let size = text.strip_suffix("/s").unwrap_or(text).parse::<ByteSize>();
+        let size = text.strip_suffix("/s").unwrap_or(text).parse::<Size>();
         let rate = size.map_err(|_| "write a number and a unit, as in 500kB/s or 10MB/s")?.as_u64();
         if rate < Self::LEAST {
             return Err("at least 1kB/s, or clients take the silence for a broken connection");
@@ -123,7 +122,7 @@ mod tests {
         for (text, rate) in [("10MB/s", 10_000_000), ("1MiB", 1 << 20), ("1 kB/s", 1000)] {
             assert_eq!(text.parse(), Ok(Rate(rate)), "{text}");
         }
-        for text in ["", "fast", "10MB/h", "999B/s", "-1kB"] {
+        for text in ["", "fast", "10MB/h", "999B/s", "-1kB", "5000", "5000/s"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }

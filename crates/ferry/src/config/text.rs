@@ -227,7 +227,7 @@ impl<T> JsonSchema for Parsed<T> {
 }
 
 /// What to write for a size.
-pub(crate) const SIZE: &str = "write a number and a unit, as in 500kB, 2MiB or 10GB";
+const SIZE: &str = "write a number and a unit, as in 500kB, 2MiB or 10GB";
 
 /// A number of bytes as it is written: `500MB`, `200GB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

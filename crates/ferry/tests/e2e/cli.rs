@@ -60,6 +60,7 @@ const MISTAKES: &[&[&str]] = &[
     &["copy", "--jobs", "0", "alpine", "localhost:1/a"],
     &["copy", "--budget", "45", "alpine", "localhost:1/a"],
     &["copy", "--limit-rate", "fast", "alpine", "localhost:1/a"],
+    &["copy", "--spool-limit", "10", "alpine", "localhost:1/a"],
     &["copy", "--profile", "huawei", "alpine", "localhost:1/a"],
     &["copy", "--mirror", "docker.io", "alpine", "localhost:1/a"],
     &["copy", "alpine", "localhost:1/a", "localhost:1/b"],
