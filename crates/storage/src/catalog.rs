@@ -49,6 +49,9 @@ const READERS: u32 = 4;
 /// How long a writer waits in line: longer than any burst of pushes on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// SQLITE_IOERR_SHMSIZE.
+const NO_ROOM_TO_SHARE: u32 = 4874;
+
 /// How long SQLite waits for a lock, which matters only against tools that look into the file from outside.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -159,18 +162,23 @@ fn migration_error(path: &Path, failure: MigrateError) -> Error {
 pub(crate) fn error(operation: &'static str, subject: impl Display, failure: sqlx::Error) -> Error {
     let kind = match &failure {
         sqlx::Error::Database(e) => {
-            // The low byte is SQLite's primary result code (https://www.sqlite.org/rescode.html).
-            match e.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
-                Some(3 | 8) => Kind::Denied,
-                Some(11 | 26) => Kind::Invalid,
-                Some(13) => Kind::Full,
+            // SQLite's result code, of which the low byte is the primary one (https://www.sqlite.org/rescode.html).
+            match e.code().and_then(|code| code.parse::<u32>().ok()).map(|code| (code & 0xff, code)) {
+                Some((3 | 8, _)) => Kind::Denied,
+                Some((11 | 26, _)) => Kind::Invalid,
+                // The second: no room for the memory that its processes share, without which it cannot even read.
+                Some((13, _) | (_, NO_ROOM_TO_SHARE)) => Kind::Full,
                 _ => Kind::Unavailable,
             }
         }
         sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Kind::Invalid,
         _ => Kind::Unavailable,
     };
-    Error::new(kind, operation, subject, failure.to_string()).caused_by(failure)
+    let mut detail = failure.to_string();
+    if kind == Kind::Full {
+        detail.push_str("; free some space on the disk of the storage");
+    }
+    Error::new(kind, operation, subject, detail).caused_by(failure)
 }
 
 /// A text of the catalog as what it stands for.

@@ -148,7 +148,8 @@ async fn an_address_asks_so_often() {
 async fn limits_that_make_no_sense_are_refused_before_anything_begins() {
     let ferry = Ferry::new();
     for (limits, said) in [
-        ("{speed: {total: 10}}", "at least 1kB/s"),
+        ("{speed: {total: 10B/s}}", "at least 1kB/s"),
+        ("{speed: {total: 5000}}", "10MB/s"),
         ("{speed: {total: fast}}", "10MB/s"),
         ("{requests: {per_minute: 0}}", "nonzero"),
         ("{daily: {per_adress: {bytes: 1GB}}}", "per_adress"),

@@ -289,23 +289,21 @@ async fn upkeep_goes_on_until_it_is_stopped() {
 }
 
 mod small_disks {
-    use std::path::Path;
+    use std::fs::File;
+    use std::path::PathBuf;
 
     use super::*;
 
     const DISK: &str = "FERRY_TEST_SMALL_DISK";
 
-    /// The test calls itself in a mount namespace of its own.
-    #[tokio::test]
-    async fn what_did_not_fit_makes_room_soon() {
+    /// A file system of 12 MiB, for the test of this name, which is called in a mount namespace of its own; `None` when it
+    /// has passed there.
+    fn small_disk(test: &str) -> Option<PathBuf> {
         if let Some(disk) = std::env::var_os(DISK) {
-            return on_small_disk(Path::new(&disk)).await;
+            return Some(disk.into());
         }
         let dir = tempfile::tempdir().unwrap();
-        let script = format!(
-            "mount -t tmpfs -o size=12m none \"${DISK}\" && \
-             exec \"$0\" --exact upkeep::small_disks::what_did_not_fit_makes_room_soon"
-        );
+        let script = format!("mount -t tmpfs -o size=12m none \"${DISK}\" && exec \"$0\" --exact {test}");
         let output = std::process::Command::new("unshare")
             .args(["--mount", "--map-root-user", "sh", "-c", &script])
             .arg(std::env::current_exe().unwrap())
@@ -314,11 +312,35 @@ mod small_disks {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        None
     }
 
-    async fn on_small_disk(disk: &Path) {
+    #[tokio::test]
+    async fn a_disk_without_any_room_is_told_from_a_broken_one() {
+        let test = "upkeep::small_disks::a_disk_without_any_room_is_told_from_a_broken_one";
+        let Some(disk) = small_disk(test) else { return };
+        let directory = disk.join("storage");
+        let storage = Storage::open(&directory).await.unwrap();
+        let there = push_blob(&*writer(&storage, "a"), &bytes("there", 1000)).await;
+        drop(storage);
+        // It is closed when what is shared is gone.
+        while directory.join("catalog.sqlite-shm").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let filler = disk.join("filler");
+        std::io::copy(&mut std::io::repeat(0), &mut File::create(&filler).unwrap()).unwrap_err();
+        let error = Storage::open(&directory).await.map(|_| ()).unwrap_err();
+        assert!(error.kind() == Kind::Full && error.detail().contains("free some space"), "{error}");
+        std::fs::remove_file(filler).unwrap();
+        let storage = Storage::open(&directory).await.unwrap();
+        assert_eq!(writer(&storage, "a").stat(&there).await.unwrap(), Some(1000));
+    }
+
+    #[tokio::test]
+    async fn what_did_not_fit_makes_room_soon() {
+        let Some(disk) = small_disk("upkeep::small_disks::what_did_not_fit_makes_room_soon") else { return };
         let time = Time::new();
-        let storage = open_at(disk, &time).await;
+        let storage = open_at(&disk, &time).await;
         let repo = writer(&storage, "a");
         let mut upload = begin(&*repo, None).await;
         upload.write(bytes("some", 1_000_000)).await.unwrap();
